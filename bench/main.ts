@@ -27,7 +27,8 @@ for (const [name, load] of Object.entries(PARTS)) {
   rows.push(...(await (await load()).run()));
 }
 
-const figure = (value: number | null) => (value === null ? '–' : value >= 100 ? value.toFixed(0) : value.toPrecision(3));
+const figure = (value: number | null) =>
+  value === null ? '–' : value >= 100 ? value.toFixed(0) : value.toPrecision(3);
 console.table(
   rows.map(({ name, ours, raw, ratio, unit, note }) => ({
     name,
