@@ -119,7 +119,8 @@ export function createSlurmCli({ ask, paths, templates, generation, log, reachab
         removeSurplus(job.id, surplus);
       }
       for (const [id, rows] of queue.rows) {
-        if (known.has(id)) continue;
+        // A job that was accepted while squeue ran is wanted, though it was not asked for.
+        if (known.has(id) || isWanted(id)) continue;
         removeSurplus(
           id,
           rows.filter((row) => row.state === 'PENDING').map((row) => row.slurmId),
