@@ -27,7 +27,8 @@ const CHUNK_BYTES = 262_144;
  */
 export async function sendOpenFile(req: Request, res: Response, file: OpenFile): Promise<void> {
   try {
-    const lastModified = new Date(Math.floor(file.mtimeMs / 1000) * 1000);
+    // A job may give its files any time; RFC 9110 8.8.2.1 wants none that is to come.
+    const lastModified = new Date(Math.floor(Math.min(Math.max(file.mtimeMs, 0), Date.now()) / 1000) * 1000);
     const etag = `"${file.size.toString(16)}-${Math.round(file.mtimeMs * 1000).toString(16)}"`;
     const validators = {
       ETag: etag,
