@@ -21,7 +21,7 @@ export interface BrokenTemplate {
 
 export interface TemplateLibrary extends Templates {
   broken(): readonly BrokenTemplate[];
-  isBuiltin(key: string): boolean;
+  readonly builtinKeys: ReadonlySet<string>;
 }
 
 export interface TemplateFolders {
@@ -86,7 +86,7 @@ export function createTemplateLibrary(folders: TemplateFolders): TemplateLibrary
         })),
       ];
     },
-    isBuiltin: (key) => builtin.has(key),
+    builtinKeys: builtin,
   };
 }
 
