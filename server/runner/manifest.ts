@@ -12,7 +12,7 @@ export interface Manifest {
   readonly skipped: readonly Skipped[];
 }
 
-const shape = z.object({ experimentId: z.unknown(), outputs: z.array(z.unknown()) });
+const shape = z.object({ experimentId: z.unknown().optional(), outputs: z.array(z.unknown()) });
 const entry = z.object({ id: z.string(), path: z.string() });
 
 /**
