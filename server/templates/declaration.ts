@@ -61,6 +61,7 @@ function compiled(schema: JsonObject): ValidateFunction {
     strictRequired: false,
     validateFormats: false,
     allErrors: true,
+    verbose: true, // errors carry their schema, whose description helps whoever reads them
     logger: false,
   });
   try {
@@ -82,7 +83,7 @@ function resourcesOf(declared: z.output<typeof declaration>['resources']): Parti
   };
 }
 
-function fieldError({ instancePath, keyword, params, message }: ErrorObject): FieldError {
+function fieldError({ instancePath, keyword, params, message, parentSchema }: ErrorObject): FieldError {
   const parts = instancePath
     .split('/')
     .slice(1)
@@ -97,5 +98,7 @@ function fieldError({ instancePath, keyword, params, message }: ErrorObject): Fi
     return { field: at(), message: `must be one of ${JSON.stringify(params.allowedValues).slice(0, 300)}` };
   if (keyword === 'const')
     return { field: at(), message: `must be ${JSON.stringify(params.allowedValue).slice(0, 300)}` };
-  return { field: at(), message: message ?? 'is not allowed' };
+  const { description } = (parentSchema ?? {}) as { description?: unknown };
+  const help = typeof description === 'string' ? ` (${description.slice(0, 200)})` : '';
+  return { field: at(), message: `${message ?? 'is not allowed'}${help}` };
 }
