@@ -5,7 +5,7 @@ import { Agent, request } from 'node:http';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import Database from 'better-sqlite3';
-import { type Appliance, startAppliance } from '../server/test/house/appliance.ts';
+import { type RunningAppliance, startAppliance } from '../server/test/house/appliance.ts';
 import { submitJob, uploadBytes, waitForJob } from '../server/test/house/client.ts';
 import { watchMemory } from './memory.ts';
 import { type BenchRow, percentile } from './row.ts';
@@ -18,7 +18,7 @@ const READ_SECONDS = 10;
 export async function run(): Promise<BenchRow[]> {
   const appliance = await startAppliance({ env: { JR_NUM_CPUS: '2' } });
   try {
-    const memory = watchMemory({ api: appliance.daemonPid('api'), parent: appliance.daemonPid('parent') });
+    const memory = watchMemory(pidsOf(appliance));
     const sha = await uploadBytes(appliance, 'data.txt', Buffer.from('data\n'));
     const rows = [
       ...(await firstInstruction(appliance, sha)),
@@ -38,13 +38,20 @@ export async function run(): Promise<BenchRow[]> {
     }
     return rows;
   } finally {
-    await appliance.stop();
+    await appliance.remove();
   }
+}
+
+/** The API's own process is the only child of the root parent that stays. */
+function pidsOf(appliance: RunningAppliance): { readonly api: number; readonly parent: number } {
+  const parent = appliance.daemonPid('api') ?? 0;
+  const children = readFileSync(`/proc/${parent}/task/${parent}/children`, 'utf8').trim().split(' ').map(Number);
+  return { parent, api: Math.min(...children) };
 }
 
 const agent = new Agent({ keepAlive: true, maxSockets: 1 });
 
-function post(appliance: Appliance, path: string, fields: Readonly<Record<string, string>>): Promise<string> {
+function post(appliance: RunningAppliance, path: string, fields: Readonly<Record<string, string>>): Promise<string> {
   const body = new URLSearchParams(fields).toString();
   return new Promise((resolve, reject) => {
     const outgoing = request(
@@ -81,7 +88,7 @@ const jobFields = (sha: string) => ({
 });
 
 /** From the answer of POST /jobs to the claim that the batch script writes first, on an idle node. */
-async function firstInstruction(appliance: Appliance, sha: string): Promise<BenchRow[]> {
+async function firstInstruction(appliance: RunningAppliance, sha: string): Promise<BenchRow[]> {
   const waits: number[] = [];
   for (let i = 0; i < FIRST_INSTRUCTIONS; i++) {
     const answer = JSON.parse(await post(appliance, '/jobs', jobFields(sha))) as { job_id: number };
@@ -110,7 +117,7 @@ function startedAt(root: string, id: number): number {
 }
 
 /** POST /jobs and raw sbatch by turns, with the node full of work, so that both only queue. */
-async function submission(appliance: Appliance, sha: string): Promise<BenchRow[]> {
+async function submission(appliance: RunningAppliance, sha: string): Promise<BenchRow[]> {
   const conf = join(appliance.root, 'slurm', 'etc', 'slurm.conf');
   const uid = Number(spawnSync('id', ['-u', 'runner']).stdout.toString());
   const gid = Number(spawnSync('id', ['-g', 'runner']).stdout.toString());
@@ -144,7 +151,7 @@ async function submission(appliance: Appliance, sha: string): Promise<BenchRow[]
 }
 
 /** Two jobs that sleep take both CPUs, so that nothing else of the queue starts meanwhile. */
-async function fillNode(appliance: Appliance, sha: string): Promise<void> {
+async function fillNode(appliance: RunningAppliance, sha: string): Promise<void> {
   const folder = join(appliance.root, 'templates', 'bench_sleep');
   mkdirSync(folder, { recursive: true });
   writeFileSync(join(folder, 'template.yaml'), 'title: Sleep\nparams: { type: object }\n');
@@ -153,13 +160,13 @@ async function fillNode(appliance: Appliance, sha: string): Promise<void> {
 }
 
 /** GET /jobs/{id} by wrk over random ids, and the proof that no process is started for it: a reaped child would count faults. */
-async function reads(appliance: Appliance): Promise<BenchRow[]> {
+async function reads(appliance: RunningAppliance): Promise<BenchRow[]> {
   fillDatabase(join(appliance.root, 'jr_slurm.db'));
   const lua = `math.randomseed(7)
 request = function() return wrk.format("GET", "/jobs/" .. math.random(1, ${JOBS_IN_DATABASE}), {["Authorization"] = "Bearer ${appliance.token}"}) end`;
   const script = join(appliance.root, 'run', 'wrk.lua');
   writeFileSync(script, lua, { mode: 0o600 });
-  const childrenBefore = reapedChildrenFaults(appliance.daemonPid('api'));
+  const childrenBefore = reapedChildrenFaults(pidsOf(appliance).api);
   const { stdout } = await promisify(execFile)('wrk', [
     '-t1',
     '-c16',
@@ -171,7 +178,7 @@ request = function() return wrk.format("GET", "/jobs/" .. math.random(1, ${JOBS_
   rmSync(script);
   const perSecond = Number(/Requests\/sec:\s+([\d.]+)/.exec(stdout)?.[1] ?? 0);
   const bad = Number(/Non-2xx or 3xx responses: (\d+)/.exec(stdout)?.[1] ?? 0);
-  const started = reapedChildrenFaults(appliance.daemonPid('api')) - childrenBefore;
+  const started = reapedChildrenFaults(pidsOf(appliance).api) - childrenBefore;
   return [
     {
       name: `GET /jobs/{id} with ${JOBS_IN_DATABASE} jobs`,

@@ -3,6 +3,7 @@ import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { ConfigError, readSettings, type Settings } from '../config.ts';
+import { gpuTable } from '../slurm/script.ts';
 import { pathsIn } from '../storage/paths.ts';
 import { claim, endLeftovers } from './claim.ts';
 import { configureSlurm } from './configure.ts';
@@ -47,6 +48,7 @@ async function prepare(entrypointPid: number): Promise<void> {
   writeSecret(factsFile(root), `${JSON.stringify(facts, null, 1)}\n`, 0, 0, 0o600);
   writeFileSync(runPaths(root).exitCode, '0\n');
   writeFileSync(runPaths(root).undrain, '');
+  writeFileSync(pathsIn(root).gpuUuids, gpuTable(node.gpus), { mode: 0o644 });
   writeServices(facts);
   say(
     `${node.cpus} CPUs, ${node.memoryMiB} MiB and ${node.gpus.length} GPUs (${machine.gpuSource}) for jobs; everything is kept in ${root}`,

@@ -29,7 +29,10 @@ function run(facts: ApplianceFacts, settings: Settings): void {
   const token = settings.JR_AUTH_TOKEN ?? readFileSync(pathsIn(facts.root).token, 'utf8').trim();
   const api = spawnApi(facts);
   const channel = api.stdio[3] as Duplex;
-  const tell = serve(channel, createHandlers(facts));
+  const tell = serve(
+    channel,
+    createHandlers(facts, settings, () => null),
+  );
   tell(startMessageOf(facts, settings, token));
   reportStatus(facts.root, tell);
   const announcer = announceWhenReady(facts, token, NOTIFY_DESCRIPTOR);
@@ -105,7 +108,6 @@ function startMessageOf(facts: ApplianceFacts, settings: Settings, token: string
     port: facts.port,
     generation: facts.generation,
     submitUid: facts.submit.uid,
-    importRoots: settings.JR_IMPORT_ROOTS.length > 0 ? [...settings.JR_IMPORT_ROOTS] : [settings.JR_B2_MOUNT],
     bucketEnabled: settings.JR_B2_ENABLE,
     limits: {
       uploadBytes: settings.JR_MAX_UPLOAD_BYTES,

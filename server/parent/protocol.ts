@@ -88,7 +88,6 @@ export const startMessage = z.object({
   port: z.int(),
   generation: z.string(),
   submitUid: z.int(),
-  importRoots: z.array(z.string()),
   bucketEnabled: z.boolean(),
   limits: z.object({
     uploadBytes: z.int(),

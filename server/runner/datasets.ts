@@ -140,12 +140,19 @@ export function datasets(options: DatasetsOptions) {
     /** Throws `not_found`, and `conflict` while an unfinished job needs it. */
     remove: (sha256: string): Promise<void> =>
       turn(sha256, async () => {
-        if (records.find(sha256) === null) throw new AppError('not_found', `there is no dataset ${sha256}`);
+        const dataset = records.find(sha256);
+        if (dataset === null) throw new AppError('not_found', `there is no dataset ${sha256}`);
         if (options.isNeeded(sha256))
           throw new AppError('conflict', 'an unfinished job needs this dataset: cancel the job or wait for its end');
-        // The folder first: a crash in between leaves a record without bytes, which the next start forgets.
-        await ask('remove', { area: 'datasets', name: sha256 });
+        // The record first, in the same breath as the question: no job can be accepted in between. A crash before the folder is gone
+        // leaves a folder without a record, which the next start takes for what it is: a dataset that is still there.
         records.forget(sha256);
+        try {
+          await ask('remove', { area: 'datasets', name: sha256 });
+        } catch (error) {
+          records.record(dataset);
+          throw error;
+        }
       }),
 
     /** At start: a crash may have come between a folder and its record. */

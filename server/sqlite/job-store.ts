@@ -11,6 +11,8 @@ export interface JobStore {
   list(page: { readonly limit: number; readonly before: JobId | null }): Job[];
   /** All jobs that have not finished, without their specs. */
   unfinished(): TrackedJob[];
+  /** Whether a job that has not finished works with this dataset. */
+  needsDataset(sha256: string): boolean;
   /** All or none. */
   saveStates(jobs: readonly Pick<Job, 'id' | 'state'>[]): void;
   /** Keeps the first wish. */
@@ -32,6 +34,9 @@ export function createJobStore(db: Db): JobStore {
   const page = db.prepare<[number, number], Row>(`${select} WHERE id < ? ORDER BY id DESC LIMIT ?`);
   const unfinished = db.prepare<[], Pick<Row, 'id' | 'state' | 'cancel_requested_at'>>(
     `SELECT id, state, cancel_requested_at FROM jobs WHERE phase <> 'finished' ORDER BY id`,
+  );
+  const needs = db.prepare<[string]>(
+    `SELECT 1 FROM jobs WHERE phase <> 'finished' AND spec ->> '$.datasetSha' = ? LIMIT 1`,
   );
   const save = db.prepare('UPDATE jobs SET phase = ?, state = ? WHERE id = ?');
   const wish = db.prepare('UPDATE jobs SET cancel_requested_at = ? WHERE id = ? AND cancel_requested_at IS NULL');
@@ -60,6 +65,7 @@ export function createJobStore(db: Db): JobStore {
         cancelRequestedAt: row.cancel_requested_at,
       }));
     },
+    needsDataset: (sha256) => needs.get(sha256) !== undefined,
     saveStates(jobs) {
       if (jobs.length > 0) writing(() => saveAll(jobs));
     },

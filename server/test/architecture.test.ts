@@ -11,7 +11,7 @@ const sources = readdirSync(server, { recursive: true, encoding: 'utf8' }).filte
 );
 
 /**
- * Which folders (or single files) a folder may import from. `main.ts` may import everything and is in nobody's list.
+ * Which folders (or single files) a folder may import from. `compose.ts` wires the API, `main.ts` is the process around it: they may import everything and are in nobody's list.
  * `parent/protocol.ts` is the contract between the two processes, so that whoever asks the root parent may know its words.
  */
 const FOLDERS: Readonly<Record<string, readonly string[]>> = {
@@ -51,9 +51,9 @@ interface Import {
 }
 
 const imports: Import[] = sources
-  .filter((file) => file !== 'main.ts')
+  .filter((file) => file !== 'main.ts' && file !== 'compose.ts')
   .flatMap((file) =>
-    [...readFileSync(join(server, file), 'utf8').matchAll(/(?:\bfrom|^import|\bimport\() ?'([^']+)'/gm)].map(
+    [...readFileSync(join(server, file), 'utf8').matchAll(/(?:\bfrom|^import|\bimport\() ?'([^'\n]+)'/gm)].map(
       (match) => ({
         file,
         folder: file.split('/')[0] ?? '',

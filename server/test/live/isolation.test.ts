@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
-import { type Appliance, startAppliance } from '../house/appliance.ts';
+import { type RunningAppliance, startAppliance } from '../house/appliance.ts';
 import { runJob, uploadBytes } from '../house/client.ts';
 
 /** A job that tries to break out. Each attempt is a line of bash that succeeds only if the break-in does. */
@@ -36,7 +36,7 @@ const ATTEMPTS: Readonly<Record<string, string>> = {
   'become root by Slurm': 'scontrol update NodeName=node0 State=DOWN Reason=mine',
 };
 
-let appliance: Appliance;
+let appliance: RunningAppliance;
 
 before(async () => {
   appliance = await startAppliance({ env: { JR_AUTH_TOKEN: 'a-token-that-nobody-shall-see' } });
@@ -53,8 +53,8 @@ before(async () => {
     join(folder, 'run.sh'),
     `set +eu
 ROOT=$(dirname "$(dirname "$DATASET_DIR")")
-API=${appliance.daemonPid('api')}
-PARENT=${appliance.daemonPid('parent')}
+PARENT=${appliance.daemonPid('api')}
+read -r API _ <"/proc/$PARENT/task/$PARENT/children"
 touch "$RESULT_DIR/broken.txt"
 id -u > "$RESULT_DIR/uid.txt"
 env > "$RESULT_DIR/environment.txt"
@@ -62,7 +62,7 @@ ${lines.join('\n')}
 `,
   );
 });
-after(() => appliance.stop());
+after(() => appliance.remove());
 
 test('a job cannot read the token, the database or another user, and cannot change a dataset or the appliance', async () => {
   const sha = await uploadBytes(appliance, 'data.txt', Buffer.from('untouched\n'));
