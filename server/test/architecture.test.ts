@@ -20,9 +20,9 @@ const FOLDERS: Readonly<Record<string, readonly string[]>> = {
   sqlite: ['core'],
   storage: ['core', 'parent/protocol.ts'],
   templates: ['core'],
-  slurm: ['core', 'parent/protocol.ts'],
+  slurm: ['core', 'parent/protocol.ts', 'storage/paths.ts'],
   runner: ['core', 'sqlite', 'storage', 'templates', 'parent/protocol.ts'],
-  api: ['core', 'runner', 'storage'],
+  api: ['core', 'runner', 'storage', 'templates'],
   parent: ['core', 'config.ts', 'slurm', 'storage', 'appliance'],
   appliance: ['core', 'config.ts', 'slurm', 'storage'],
 };
