@@ -182,8 +182,7 @@ export function createReconciler({ store, executor, collect, generation, log }: 
       const chunk = usable.slice(i, i + JOBS_IN_ONE_GO);
       for (const id of chunk) {
         const each = seen.get(id);
-        if (each?.kind === 'queued')
-          glimpses.set(id, { queuePosition: each.position, estimatedStart: each.estimatedStart });
+        if (each?.kind === 'queued') glimpses.set(id, { position: each.position, estimatedStart: each.estimatedStart });
         else glimpses.delete(id);
       }
       attempt(chunk[0] ?? 0, () =>
