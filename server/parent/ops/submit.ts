@@ -37,7 +37,7 @@ export async function submit(
 ): Promise<ResponseOf<'submit'>> {
   const { jobId, script, params } = request;
   const { paths } = context;
-  const again = !makeFolder(paths.jobFolder(jobId), { uid: 0, gid: 0 }, 0o755);
+  const again = !makeFolder(paths.jobFolder(jobId), ROOT, 0o755);
   if (again) {
     const known = await findAlive(context, jobId, signal);
     if (known !== null) return { externalId: known };
@@ -45,7 +45,11 @@ export async function submit(
       throw new AppError('unavailable', `job ${jobId} has started before: its witness is to be asked`);
     }
   }
-  writeNew(paths.jobScript(jobId), script, { uid: 0, gid: 0 }, 0o644);
+  if (again) {
+    // What an interrupted try left is replaced.
+    for (const path of [paths.jobScript(jobId), paths.jobParams(jobId)]) rmSync(path, { force: true });
+  }
+  writeNew(paths.jobScript(jobId), script, ROOT, 0o644);
   writeNew(paths.jobParams(jobId), params, context.submitUser, 0o600);
   const shared = { uid: context.submitUser.uid, gid: context.apiGid };
   makeLog(paths.log(jobId), shared);
@@ -61,32 +65,31 @@ interface Owner {
   readonly gid: number;
 }
 
-/** Returns false when it was there already. */
+const ROOT: Owner = { uid: 0, gid: 0 };
+
+/** Returns false when it was there already (and makes good what a crash between making it and giving it away left). */
 function makeFolder(path: string, { uid, gid }: Owner, mode: number): boolean {
+  let made = true;
   try {
     mkdirSync(path, { mode: 0o700 });
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw spaceError(error);
     if (!lstatSync(path).isDirectory()) throw new AppError('internal', 'a folder of a job is no folder');
-    // A crash may have come between making it and giving it away.
-    chownSync(path, uid, gid);
-    chmodSync(path, mode);
-    return false;
+    made = false;
   }
-  chownSync(path, uid, gid);
+  if (uid !== 0) chownSync(path, uid, gid);
   chmodSync(path, mode);
-  return true;
+  return made;
 }
 
-/** What an interrupted try left is replaced. */
+/** The folder is root's and the file is new, so that nothing can have been put in its place. */
 function writeNew(path: string, text: string, { uid, gid }: Owner, mode: number): void {
   try {
-    rmSync(path, { force: true });
     const fd = openSync(path, constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW, 0o600);
     try {
       writeFileSync(fd, text);
-      fchownSync(fd, uid, gid);
-      fchmodSync(fd, mode);
+      if (uid !== 0) fchownSync(fd, uid, gid);
+      if (mode !== 0o600) fchmodSync(fd, mode);
     } finally {
       closeSync(fd);
     }
