@@ -86,7 +86,7 @@ export function assignIds(
     idOf.set(path, id);
     taken.add(id);
   };
-  const paths = files.map((file) => file.path).sort(before);
+  const paths = inOrder(files);
   for (const path of paths) {
     const id = previous.get(path);
     if (id !== undefined && !taken.has(id) && candidates(path).includes(id)) give(path, id);
@@ -107,12 +107,15 @@ function candidates(path: string): readonly string[] {
   return [stem, name, path, `./${path}`];
 }
 
-function before(a: string, b: string): number {
-  const byWeights = Number(isWeights(b)) - Number(isWeights(a));
-  if (byWeights !== 0) return byWeights;
-  const byDepth = a.split('/').length - b.split('/').length;
-  if (byDepth !== 0) return byDepth;
-  return a < b ? -1 : a > b ? 1 : 0;
+/** Weights before others, then the shallower, then by path. As texts that sort so by themselves: there may be a hundred thousand. */
+function inOrder(files: readonly FoundFile[]): readonly string[] {
+  return files
+    .map(({ path }) => {
+      const depth = path.split('/').length;
+      return `${isWeights(path) ? 0 : 1}${String(depth).padStart(4, '0')}${path}`;
+    })
+    .sort()
+    .map((text) => text.slice(5));
 }
 
 /** The experiment of a job that wrote none into its manifest: the parameter `experimentId`, else `job-<id>`. */

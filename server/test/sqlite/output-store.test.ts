@@ -53,9 +53,9 @@ test('a page costs the same when ten thousand jobs share its ids', async () => {
   })();
   const plan = db
     .prepare(
-      `EXPLAIN QUERY PLAN SELECT * FROM outputs WHERE experiment_id = ? AND output_id > ? ORDER BY output_id, job_id DESC LIMIT 1`,
+      'EXPLAIN QUERY PLAN SELECT * FROM outputs WHERE experiment_id = ? AND output_id > ? ORDER BY output_id, job_id DESC LIMIT ?',
     )
-    .all('e', 'a') as { detail: string }[];
+    .all('e', 'a', 1) as { detail: string }[];
   assert.deepEqual(
     plan.map(({ detail }) => /USING PRIMARY KEY/.test(detail)),
     [true],
