@@ -1,0 +1,70 @@
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { z } from 'zod';
+import { pathsIn } from '../storage/paths.ts';
+
+const gpu = z.object({ index: z.int(), file: z.string(), uuid: z.string().nullable(), name: z.string().nullable() });
+const user = z.object({ uid: z.int(), gid: z.int() });
+
+/** What prepare found out and decided, for the root parent and for stop: `run/appliance.json`, root's, without secrets. */
+const applianceFacts = z.object({
+  root: z.string(),
+  /** Folder of the bundled programs, readable by all service users. */
+  app: z.string(),
+  nodeBinary: z.string(),
+  version: z.string(),
+  generation: z.string(),
+  host: z.string(),
+  port: z.int(),
+  tokenIsNew: z.boolean(),
+  api: user,
+  submit: user.extend({ name: z.string() }),
+  node: z.object({
+    nodeName: z.string(),
+    cpus: z.int(),
+    memoryMiB: z.int(),
+    gpuType: z.string(),
+    maxTimeSeconds: z.int(),
+    gpus: z.array(gpu).readonly(),
+  }),
+});
+export type ApplianceFacts = z.output<typeof applianceFacts>;
+
+export function readFacts(root: string): ApplianceFacts {
+  return applianceFacts.parse(JSON.parse(readFileSync(factsFile(root), 'utf8')));
+}
+
+export function factsFile(root: string): string {
+  return join(pathsIn(root).run, 'appliance.json');
+}
+
+/** Where the parts of the running appliance meet. */
+export function runPaths(root: string) {
+  const run = pathsIn(root).run;
+  return {
+    services: join(run, 'service'),
+    /** `<daemon>.pid`, `<daemon>.ready` (the pid again), `<daemon>.deaths`; written by the services' own scripts. */
+    state: join(run, 'state'),
+    claim: join(run, 'appliance.pid'),
+    exitCode: join(run, 'exit-code'),
+    stopping: join(run, 'state', 'stopping'),
+    undrain: join(run, 'state', 'undrain'),
+    announced: join(run, 'state', 'announced'),
+    munge: join(run, 'munge'),
+    mungeSocket: join(run, 'munge', 'munge.socket.2'),
+    mungeKey: join(root, 'slurm', 'munge', 'munge.key'),
+    pidFile: (daemon: string) => join(run, 'state', `${daemon}.pid`),
+    readyFile: (daemon: string) => join(run, 'state', `${daemon}.ready`),
+  } as const;
+}
+
+/** In the order of their start. */
+export const DAEMONS = ['munged', 'slurmctld', 'slurmd'] as const;
+export type Daemon = (typeof DAEMONS)[number];
+
+/** The only environment that Slurm's programs get from us. */
+export function slurmEnvironment(root: string): Record<string, string> {
+  return { PATH: SYSTEM_PATH, SLURM_CONF: pathsIn(root).slurmConf, LC_ALL: 'C.UTF-8' };
+}
+
+export const SYSTEM_PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
