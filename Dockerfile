@@ -59,12 +59,11 @@ RUN export DEBIAN_FRONTEND=noninteractive \
  && apt-get clean \
  && rm -rf /var/lib/apt/lists/* /var/cache/debconf/*-old /var/log/apt /var/log/dpkg.log /etc/munge/munge.key \
  # Where people look for Slurm's logs, and where sinfo and squeue look for its configuration when typed in the container.
- && rm -rf /var/log/slurm && ln -s /opt/jobrunner/slurm/log /var/log/slurm \
+ && for daemon in slurmctld slurmd; do ln -sf "/opt/jobrunner/slurm/log/$daemon/current" "/var/log/slurm/$daemon.log"; done \
  && for file in slurm gres cgroup; do ln -sf "/opt/jobrunner/slurm/etc/$file.conf" "/etc/slurm/$file.conf"; done
 COPY --from=build /build/dist/ /usr/lib/jobrunner/dist/
 COPY entrypoint.sh /usr/lib/jobrunner/
-# Tells entrypoint.sh that everything is installed and built, and where the defaults of an image apply.
-RUN touch /usr/lib/jobrunner/.image && ln -s /usr/lib/jobrunner/entrypoint.sh /usr/local/bin/jobrunner
+RUN ln -s /usr/lib/jobrunner/entrypoint.sh /usr/local/bin/jobrunner
 # The NVIDIA container runtime puts devices and driver into containers that ask for them by these two.
 ENV NVIDIA_VISIBLE_DEVICES=all \
     NVIDIA_DRIVER_CAPABILITIES=compute,utility \

@@ -57,6 +57,7 @@ export function startBucketProbe(
   let probing: ChildProcess | null = null;
   let mountId: string | null = null;
   let dueAt = 0;
+  let everMounted = false;
   const down = (fallback: string) => tell({ mounted: false, problem: reasonInLog(bucket, root) ?? fallback });
 
   const look = () => {
@@ -65,9 +66,10 @@ export function startBucketProbe(
       // Gone, new, or another one in its place: nothing is known of it until it has answered.
       mountId = found;
       dueAt = 0;
+      everMounted = true;
       if (found !== null) down('the bucket has just been mounted and has not answered yet');
     }
-    if (found === null) down('s3fs is not running');
+    if (found === null) down(everMounted ? 's3fs is not running' : 'it is being mounted');
     else if (probing === null && Date.now() >= dueAt) probe(found);
     timer = setTimeout(look, timing.lookMs);
   };

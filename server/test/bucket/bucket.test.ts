@@ -2,7 +2,8 @@ import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { type Bucket, bucketOf, bucketService, regionOf, s3fsArguments } from '../../appliance/bucket.ts';
+import { type Bucket, bucketOf } from '../../appliance/bucket.ts';
+import { bucketService, regionOf, s3fsArguments } from '../../appliance/bucket-service.ts';
 import { ConfigError, readSettings } from '../../config.ts';
 import { problemIn } from '../../parent/bucket-probe.ts';
 

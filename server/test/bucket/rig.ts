@@ -6,7 +6,8 @@ import { chmod, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises
 import { dirname, join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { setTimeout as pause } from 'node:timers/promises';
-import { type Bucket, bucketOf, prepareBucket } from '../../appliance/bucket.ts';
+import { type Bucket, bucketOf } from '../../appliance/bucket.ts';
+import { prepareBucket } from '../../appliance/bucket-service.ts';
 import { readSettings, type Settings } from '../../config.ts';
 import { type BucketState, startBucketProbe } from '../../parent/bucket-probe.ts';
 
