@@ -5,6 +5,8 @@ import { fileURLToPath } from 'node:url';
 import { ConfigError, readSettings, type Settings } from '../config.ts';
 import { gpuTable } from '../slurm/script.ts';
 import { pathsIn } from '../storage/paths.ts';
+import { bucketOf } from './bucket.ts';
+import { addBucketService } from './bucket-service.ts';
 import { claim, endLeftovers } from './claim.ts';
 import { configureSlurm } from './configure.ts';
 import { type ApplianceFacts, factsFile, runPaths } from './facts.ts';
@@ -19,6 +21,7 @@ import { ensureUsers, type ServiceUsers } from './users.ts';
 async function prepare(entrypointPid: number): Promise<void> {
   const { settings, warnings } = readSettings(process.env);
   for (const warning of warnings) say(warning);
+  const bucket = bucketOf(settings);
   const bundled = dirname(fileURLToPath(import.meta.url));
   const isImage = !existsSync(join(dirname(bundled), 'server'));
   const root = choosePlace(settings.JR_ROOT, bundled, say);
@@ -50,6 +53,7 @@ async function prepare(entrypointPid: number): Promise<void> {
   writeFileSync(runPaths(root).undrain, '');
   writeFileSync(pathsIn(root).gpuUuids, gpuTable(node.gpus), { mode: 0o644 });
   writeServices(facts);
+  if (bucket !== null) await addBucketService(bucket, facts, settings.JR_MIN_FREE_BYTES, say);
   say(
     `${node.cpus} CPUs, ${node.memoryMiB} MiB and ${node.gpus.length} GPUs (${machine.gpuSource}) for jobs; everything is kept in ${root}`,
   );

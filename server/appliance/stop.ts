@@ -1,4 +1,4 @@
-import { closeSync, openSync } from 'node:fs';
+import { closeSync, existsSync, openSync } from 'node:fs';
 import { join } from 'node:path';
 import { execa } from 'execa';
 import { readFacts, runPaths, slurmEnvironment } from './facts.ts';
@@ -12,6 +12,7 @@ const API_MILLISECONDS = 5000;
 const JOB_GRACE_MILLISECONDS = 2500;
 const JOB_END_MILLISECONDS = 1500;
 const DAEMON_MILLISECONDS = 2500;
+const BUCKET_MILLISECONDS = 1500;
 
 const root = process.argv[2];
 if (root === undefined) throw new Error('usage: stop.mjs JR_ROOT');
@@ -24,7 +25,7 @@ if (mayStop()) {
   await Promise.all([down('api', API_MILLISECONDS), drain()]);
   await endJobs();
   await Promise.all([down('slurmd', DAEMON_MILLISECONDS), down('slurmctld', DAEMON_MILLISECONDS)]);
-  await down('munged', 1000);
+  await Promise.all([down('munged', 1000), down('bucket', BUCKET_MILLISECONDS)]);
   await quietly('s6-svscanctl', ['-t', run.services], 2000);
 }
 
@@ -40,6 +41,7 @@ function mayStop(): boolean {
 
 async function down(service: string, milliseconds: number): Promise<void> {
   const folder = join(run.services, service);
+  if (!existsSync(folder)) return;
   const answer = await quietly('s6-svc', ['-wd', '-T', String(milliseconds), '-d', folder], milliseconds + 500);
   if (answer === null) await quietly('s6-svc', ['-wd', '-T', '1000', '-dk', folder], 1500);
 }

@@ -6,6 +6,7 @@ import { type ApplianceFacts, readFacts, SYSTEM_PATH } from '../appliance/facts.
 import { readSettings, type Settings } from '../config.ts';
 import { pathsIn } from '../storage/paths.ts';
 import { announceWhenReady } from './announce.ts';
+import { type BucketState, startBucketProbe } from './bucket-probe.ts';
 import { serve } from './channel.ts';
 import { daemonStates } from './daemons.ts';
 import { createHandlers } from './ops/index.ts';
@@ -34,7 +35,7 @@ function run(facts: ApplianceFacts, settings: Settings): void {
     createHandlers(facts, settings, () => null),
   );
   tell(startMessageOf(facts, settings, token));
-  reportStatus(facts.root, tell);
+  reportStatus(facts.root, settings, tell);
   const announcer = announceWhenReady(facts, token, NOTIFY_DESCRIPTOR);
 
   const stop = () => {
@@ -75,16 +76,21 @@ function spawnApi({ api, app, nodeBinary }: ApplianceFacts): ChildProcess {
   );
 }
 
-function reportStatus(root: string, tell: (message: StatusMessage) => void): void {
+function reportStatus(root: string, settings: Settings, tell: (message: StatusMessage) => void): void {
+  let bucket: BucketState = { mounted: false, problem: null };
+  startBucketProbe(settings, root, (state) => {
+    bucket = state;
+    if (state.mounted) process.stderr.write('jobrunner: the bucket is mounted\n');
+    else if (state.problem !== null) process.stderr.write(`jobrunner: the bucket is not mounted: ${state.problem}\n`);
+  });
   let last = '';
   let quietTicks = 0;
   const look = () => {
-    // TODO: the bucket's probe goes here.
     const status: StatusMessage = {
       event: 'status',
       daemons: daemonStates(root),
-      bucketMounted: false,
-      bucketProblem: null,
+      bucketMounted: bucket.mounted,
+      bucketProblem: bucket.problem,
     };
     const text = JSON.stringify(status);
     if (text === last && ++quietTicks < 5) return;
