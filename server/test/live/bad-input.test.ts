@@ -479,18 +479,13 @@ function otherCases(): Case[] {
       method: 'GET',
       path: `/outputs/download_by_job?${query}`,
     })),
-    ...[
-      '/',
-      '/nothing',
-      '/jobs/1/nothing',
-      '/..%2f..%2fetc/passwd',
-      '/templates/no_such',
-      '/templates/__proto__',
-    ].map((path) => ({
-      name: `GET ${path}`,
-      method: 'GET',
-      path,
-    })),
+    ...['/', '/nothing', '/jobs/1/nothing', '/..%2f..%2fetc/passwd', '/templates/no_such', '/templates/__proto__'].map(
+      (path) => ({
+        name: `GET ${path}`,
+        method: 'GET',
+        path,
+      }),
+    ),
     { name: 'DELETE /jobs', method: 'DELETE', path: '/jobs' },
     { name: 'PATCH /health', method: 'PATCH', path: '/health' },
   ];
