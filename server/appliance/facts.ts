@@ -12,6 +12,8 @@ const applianceFacts = z.object({
   /** Folder of the bundled programs, readable by all service users. */
   app: z.string(),
   nodeBinary: z.string(),
+  /** Where jobs find their commands. */
+  jobPath: z.string(),
   version: z.string(),
   generation: z.string(),
   host: z.string(),

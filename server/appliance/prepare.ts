@@ -11,7 +11,7 @@ import { claim, endLeftovers } from './claim.ts';
 import { configureSlurm } from './configure.ts';
 import { type ApplianceFacts, factsFile, runPaths } from './facts.ts';
 import { StartError } from './fault.ts';
-import { choosePlace, reachablePrograms } from './place.ts';
+import { choosePlace, pathForJobs, reachablePrograms } from './place.ts';
 import { ensureListenable } from './ports.ts';
 import { writeServices } from './services.ts';
 import { ensureTree, writeSecret } from './tree.ts';
@@ -39,6 +39,7 @@ async function prepare(entrypointPid: number): Promise<void> {
   const facts: ApplianceFacts = {
     root,
     ...programs,
+    jobPath: pathForJobs(process.env.PATH ?? ''),
     version: (JSON.parse(readFileSync(join(bundled, 'package.json'), 'utf8')) as { version: string }).version,
     generation: randomBytes(8).toString('hex'),
     host,
