@@ -18,6 +18,7 @@ const applianceFacts = z.object({
   generation: z.string(),
   host: z.string(),
   port: z.int(),
+  slurmdPort: z.int(),
   tokenIsNew: z.boolean(),
   api: user,
   submit: user.extend({ name: z.string() }),

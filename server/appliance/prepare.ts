@@ -34,7 +34,7 @@ async function prepare(entrypointPid: number): Promise<void> {
   ensureTree(root, users);
   const secrets = ensureSecrets(root, users, settings);
   const programs = reachablePrograms(root, bundled);
-  const { machine, node } = await configureSlurm({ root, app: programs.app, settings });
+  const { machine, node, ports } = await configureSlurm({ root, app: programs.app, settings });
 
   const facts: ApplianceFacts = {
     root,
@@ -44,6 +44,7 @@ async function prepare(entrypointPid: number): Promise<void> {
     generation: randomBytes(8).toString('hex'),
     host,
     port: settings.PORT,
+    slurmdPort: ports.slurmd,
     tokenIsNew: secrets.tokenIsNew,
     api: { uid: users.api.uid, gid: users.api.gid },
     submit: users.submit,

@@ -92,6 +92,10 @@ describe('a running appliance', { timeout: 120_000 }, () => {
     test(`starts ${name} again when it is killed, and a running job lives on`, async () => {
       const id = submit(appliance, [], 'sleep 100');
       await waitUntil('the job runs', 15_000, () => jobState(appliance, id) === 'RUNNING');
+      // slurmctld writes its state up to 5 s late: what it had not written yet, its next life does not know.
+      const known = Date.now();
+      const state = join(appliance.root, 'slurm/state/job_state');
+      await waitUntil('its state is on the disk', 10_000, () => existsSync(state) && statSync(state).mtimeMs > known);
       const killed = appliance.daemonPid(name);
       assert.ok(killed);
       process.kill(killed, 'SIGKILL');
