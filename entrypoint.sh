@@ -100,6 +100,8 @@ ensure_build() {
 
 ensure_packages
 ensure_build
+# Only what a first start would install and build.
+[ "${1:-}" != --setup ] || exit 0
 
 # Prints the supervisor's folder. All else that it says goes to stderr.
 services="$(node "$here/dist/prepare.mjs" $$)" || exit 1

@@ -140,6 +140,11 @@ export const SETTINGS = {
 type Value<S> = S extends Setting<infer T> ? T : never;
 export type Settings = { readonly [K in keyof typeof SETTINGS]: Value<(typeof SETTINGS)[K]> };
 
+/** Folders that `import_path` may read; relative paths are below the first, the bucket's mount. */
+export function importRootsOf({ JR_IMPORT_ROOTS, JR_B2_MOUNT }: Settings): readonly string[] {
+  return [JR_B2_MOUNT, ...JR_IMPORT_ROOTS.filter((root) => root !== JR_B2_MOUNT)];
+}
+
 export class ConfigError extends Error {}
 
 /** Reads and checks the environment. Throws ConfigError with one line that names the variable, its fault and what is allowed. */

@@ -1,44 +1,29 @@
 import { createServer } from 'node:http';
 import { Socket } from 'node:net';
 import { pino } from 'pino';
-import { createApp } from './api/app.ts';
-import { healthRoutes } from './api/jobrunner/health.routes.ts';
-import { AppError } from './core/errors.ts';
+import { composeApi } from './compose.ts';
 import { connect } from './parent/channel.ts';
-import { watchHealth } from './runner/health.ts';
-import { parseNode } from './slurm/node-state.ts';
-import { openDatabase } from './sqlite/database.ts';
-import { pathsIn } from './storage/paths.ts';
 
 /** Requests that are under way when we are told to stop have this long to end. */
 const FINISH_MILLISECONDS = 4000;
+/** Uploads may take days; what must not is a client that sends its headers a byte at a time. */
+const HEADERS_MILLISECONDS = 30_000;
 
+/**
+ * The API process: no rights, no environment. All that it needs comes over descriptor 3 from the root parent, which does for it what it
+ * may not do itself. Without the parent it is of no use: it ends, and s6 starts the pair again.
+ */
 const log = pino({ base: null, timestamp: pino.stdTimeFunctions.isoTime });
 const channel = new Socket({ fd: 3, readable: true, writable: true });
 const parent = connect(channel);
-// The parent does what we may not: without it we are of no use, and it starts us again.
 channel.on('close', () => process.exit(1));
 
 const start = await parent.start;
-const paths = pathsIn(start.root);
-const db = openDatabase(paths.database, start.nativeBinding);
+const api = composeApi({ start, ask: parent.ask, log });
+parent.onStatus(api.onStatus);
+await api.begin();
 
-const health = watchHealth(async () => {
-  const { node } = await parent.ask('node', {});
-  const report = parseNode(node);
-  if (report === null) throw new AppError('unavailable', 'scontrol answered, but not about our node');
-  return report;
-});
-parent.onStatus(health.onStatus);
-
-const app = createApp({
-  token: start.token,
-  version: start.version,
-  log,
-  routes: [...healthRoutes({ version: start.version, node: start.node, health: health.current })],
-});
-
-const server = createServer(app);
+const server = createServer({ requestTimeout: 0, headersTimeout: HEADERS_MILLISECONDS }, api.app);
 server.on('error', (error) => {
   log.fatal({ err: error }, 'cannot listen');
   process.exit(1);
@@ -49,9 +34,8 @@ server.listen({ host: start.host, port: start.port }, () => {
 
 const stop = () => {
   log.info('stopping');
-  health.stop();
-  server.close(() => {
-    db.close();
+  server.close(async () => {
+    await api.end();
     process.exit(0);
   });
   server.closeIdleConnections();

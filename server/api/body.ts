@@ -11,7 +11,6 @@ const multipart = multer({
     fieldSize: BODY_LIMITS.bytes,
     fieldNameSize: BODY_LIMITS.fieldNameBytes,
     parts: BODY_LIMITS.fields,
-    files: 0,
   },
 }).none();
 const urlencoded = express.urlencoded({

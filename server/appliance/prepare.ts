@@ -3,6 +3,7 @@ import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { ConfigError, readSettings, type Settings } from '../config.ts';
+import { gpuTable } from '../slurm/script.ts';
 import { pathsIn } from '../storage/paths.ts';
 import { bucketOf } from './bucket.ts';
 import { addBucketService } from './bucket-service.ts';
@@ -50,6 +51,7 @@ async function prepare(entrypointPid: number): Promise<void> {
   writeSecret(factsFile(root), `${JSON.stringify(facts, null, 1)}\n`, 0, 0, 0o600);
   writeFileSync(runPaths(root).exitCode, '0\n');
   writeFileSync(runPaths(root).undrain, '');
+  writeFileSync(pathsIn(root).gpuUuids, gpuTable(node.gpus), { mode: 0o644 });
   writeServices(facts);
   if (bucket !== null) await addBucketService(bucket, facts, settings.JR_MIN_FREE_BYTES, say);
   say(

@@ -7,6 +7,8 @@ export type Observation =
       readonly externalId: string;
       readonly reason: string;
       readonly estimatedStart: number | null;
+      /** 1 is next; null when it is not waiting for its turn. */
+      readonly position: number | null;
     }
   | {
       readonly kind: 'running';
@@ -27,6 +29,11 @@ export type Observation =
   /** The answer does not allow a conclusion: ask again. */
   | { readonly kind: 'unclear'; readonly why: string };
 
+export type Observations = ReadonlyMap<JobId, Observation>;
+
+/** What is kept at hand of a job that has not finished. */
+export type TrackedJob = Pick<Job, 'id' | 'cancelRequestedAt' | 'state'>;
+
 /** What runs jobs. Every executor passes `test/contract/executor.ts`. */
 export interface Executor {
   /**
@@ -34,8 +41,23 @@ export interface Executor {
    * Throws AppError `refused_by_scheduler` (never ask again) or `unavailable` (ask `observe` before trying again).
    */
   submit(job: Job): Promise<string>;
-  /** All asked-for jobs in one round trip, whatever their number. Throws `unavailable` when it could not ask. */
-  observe(ids: readonly JobId[]): Promise<ReadonlyMap<JobId, Observation>>;
+  /**
+   * All jobs in one round trip, whatever their number. Give all that have not finished: what the scheduler has under our names
+   * beyond them is surplus, and is cancelled where it has not started. Throws `unavailable` when it could not ask.
+   */
+  observe(jobs: readonly TrackedJob[]): Promise<Observations>;
   /** Fine when the job ended or is unknown. Throws `unavailable`. */
   cancel(id: JobId): Promise<void>;
+  /** After a job's end, before its outputs are read: makes them readable for us. Repeatable. Throws `unavailable`. */
+  release(id: JobId): Promise<void>;
+  /** Tells which jobs left news, until `signal` aborts. `wanted` says which jobs news are kept of. */
+  watch(options: {
+    wanted(id: JobId): boolean;
+    onNews(ids: readonly JobId[]): void;
+    signal: AbortSignal;
+  }): Promise<void>;
+  /** What the news say, without asking the scheduler: never `gone`, never `queued`. */
+  glance(jobs: readonly TrackedJob[]): Observations;
+  /** The job has finished: what is remembered of it may go. */
+  forget(id: JobId): void;
 }

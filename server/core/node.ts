@@ -23,5 +23,7 @@ export interface ApplianceHealth {
   readonly nodeReason: string | null;
   readonly gpusInUse: number | null;
   readonly bucketMounted: boolean;
+  /** Why the bucket is not mounted, in words; null when it is or none is wanted. */
+  readonly bucketProblem: string | null;
   readonly observedAt: number | null;
 }

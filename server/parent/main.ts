@@ -30,9 +30,11 @@ function run(facts: ApplianceFacts, settings: Settings): void {
   const token = settings.JR_AUTH_TOKEN ?? readFileSync(pathsIn(facts.root).token, 'utf8').trim();
   const api = spawnApi(facts);
   const channel = api.stdio[3] as Duplex;
-  const tell = serve(channel, createHandlers(facts));
+  const bucket = watchBucket(settings, facts.root);
+  const bucketProblem = () => (bucket().mounted ? null : (bucket().problem ?? 'it is not mounted yet'));
+  const tell = serve(channel, createHandlers(facts, settings, bucketProblem));
   tell(startMessageOf(facts, settings, token));
-  reportStatus(facts.root, settings, tell);
+  reportStatus(facts.root, bucket, tell);
   const announcer = announceWhenReady(facts, token, NOTIFY_DESCRIPTOR);
 
   const stop = () => {
@@ -73,21 +75,26 @@ function spawnApi({ api, app, nodeBinary }: ApplianceFacts): ChildProcess {
   );
 }
 
-function reportStatus(root: string, settings: Settings, tell: (message: StatusMessage) => void): void {
+/** What the last probe of the bucket's mount told; and says it to people when it changes. */
+function watchBucket(settings: Settings, root: string): () => BucketState {
   let bucket: BucketState = { mounted: false, problem: null };
   startBucketProbe(settings, root, (state) => {
     bucket = state;
     if (state.mounted) process.stderr.write('jobrunner: the bucket is mounted\n');
     else if (state.problem !== null) process.stderr.write(`jobrunner: the bucket is not mounted: ${state.problem}\n`);
   });
+  return () => bucket;
+}
+
+function reportStatus(root: string, bucket: () => BucketState, tell: (message: StatusMessage) => void): void {
   let last = '';
   let quietTicks = 0;
   const look = () => {
     const status: StatusMessage = {
       event: 'status',
       daemons: daemonStates(root),
-      bucketMounted: bucket.mounted,
-      bucketProblem: bucket.problem,
+      bucketMounted: bucket().mounted,
+      bucketProblem: bucket().problem,
     };
     const text = JSON.stringify(status);
     if (text === last && ++quietTicks < 5) return;
@@ -111,7 +118,6 @@ function startMessageOf(facts: ApplianceFacts, settings: Settings, token: string
     port: facts.port,
     generation: facts.generation,
     submitUid: facts.submit.uid,
-    importRoots: settings.JR_IMPORT_ROOTS.length > 0 ? [...settings.JR_IMPORT_ROOTS] : [settings.JR_B2_MOUNT],
     bucketEnabled: settings.JR_B2_ENABLE,
     limits: {
       uploadBytes: settings.JR_MAX_UPLOAD_BYTES,

@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { ARCHIVE_KINDS } from '../core/dataset.ts';
 import { ERROR_CODES } from '../core/errors.ts';
 
 /**
@@ -9,9 +10,6 @@ const jobId = z.int().positive();
 /** A folder's name below `staging/`: made by us, 128 random bits. */
 export const stagingId = z.string().regex(/^[0-9a-f]{32}$/);
 const externalId = z.string().regex(/^\d{1,10}$/);
-
-export const ARCHIVE_KINDS = ['tar', 'tar.gz', 'tar.bz2', 'tar.xz', 'tar.lzma', 'tar.zst', 'zip'] as const;
-export type ArchiveKind = (typeof ARCHIVE_KINDS)[number];
 
 export const OPERATIONS = {
   /** Writes `jobs/<id>/`, the log file and the result folder, then runs sbatch as the submit user. Repeatable for one job. */
@@ -35,7 +33,10 @@ export const OPERATIONS = {
   node: { request: z.strictObject({}), response: z.object({ node: z.string() }) },
   /** After a job's end: lets the API's group read what the job wrote with a narrow mode. Runs as the submit user. */
   release: { request: z.strictObject({ jobId }), response: z.object({}) },
-  /** Unpacks `staging/<id>/upload` into `staging/<id>/tree` in a child without privileges; afterwards `tree` belongs to the API's user. */
+  /**
+   * Unpacks `staging/<id>/upload` into `staging/<id>/tree` in a child without privileges; afterwards `tree` is on the disk and belongs
+   * to the API's user, and `upload` is gone. `archive: false`: it is compressed, but what is inside is no tar; nothing was changed.
+   */
   unpack: {
     request: z.strictObject({
       stagingId,
@@ -44,7 +45,7 @@ export const OPERATIONS = {
       maxEntries: z.int().positive(),
       minFreeBytes: z.int().nonnegative(),
     }),
-    response: z.object({ files: z.int(), bytes: z.int() }),
+    response: z.object({ archive: z.boolean(), files: z.int(), bytes: z.int() }),
   },
   /** Copies a file below an allowed root into `staging/<id>/upload`, in a killable child, so that a dead mount freezes nobody. */
   fetch: {
@@ -87,7 +88,6 @@ export const startMessage = z.object({
   port: z.int(),
   generation: z.string(),
   submitUid: z.int(),
-  importRoots: z.array(z.string()),
   bucketEnabled: z.boolean(),
   limits: z.object({
     uploadBytes: z.int(),

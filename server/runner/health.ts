@@ -15,6 +15,7 @@ export interface HealthWatch {
   readonly onStatus: (status: {
     readonly daemons: Readonly<Record<string, boolean>>;
     readonly bucketMounted: boolean;
+    readonly bucketProblem: string | null;
   }) => void;
   readonly stop: () => void;
 }
@@ -27,7 +28,7 @@ const STALE_MILLISECONDS = 30_000;
 /** Keeps the answer of /health current: looks at the node every few seconds, sooner while something is wrong or has just changed. */
 export function watchHealth(lookAtNode: () => Promise<NodeLook>, now: () => number = Date.now): HealthWatch {
   let daemons: Readonly<Record<string, boolean>> = {};
-  let bucketMounted = false;
+  let bucket: { readonly mounted: boolean; readonly problem: string | null } = { mounted: false, problem: null };
   let node: NodeLook | null = null;
   let observedAt: number | null = null;
   let timer: NodeJS.Timeout | null = null;
@@ -62,7 +63,8 @@ export function watchHealth(lookAtNode: () => Promise<NodeLook>, now: () => numb
         nodeState: node?.state ?? null,
         nodeReason: node?.reason ?? null,
         gpusInUse: node?.gpusInUse ?? null,
-        bucketMounted,
+        bucketMounted: bucket.mounted,
+        bucketProblem: bucket.problem,
         observedAt,
         usable: allReady() && fresh && node?.usable === true,
       };
@@ -70,7 +72,7 @@ export function watchHealth(lookAtNode: () => Promise<NodeLook>, now: () => numb
     onStatus(status) {
       const before = JSON.stringify(daemons);
       daemons = status.daemons;
-      bucketMounted = status.bucketMounted;
+      bucket = { mounted: status.bucketMounted, problem: status.bucketProblem };
       if (JSON.stringify(daemons) !== before) plan(0);
     },
     stop() {

@@ -1,4 +1,5 @@
 import type Database from 'better-sqlite3';
+import { isWeights, parseRelPath } from '../core/output.ts';
 
 /** Tables that the original service kept in its `jr_slurm.db`, moved aside so that ours can take their names. */
 export interface Original {
@@ -30,12 +31,7 @@ function copyInto(db: Database.Database): void {
       SELECT lower(sha256), rel_path, ${integer(datasets, 'bytes')}, 0, rel_path, ${time(datasets)}
       FROM original_datasets WHERE sha256 IS NOT NULL AND rel_path IS NOT NULL`);
   }
-  const outputs = columnsOf(db, 'original_outputs');
-  if (['experiment_id', 'output_id', 'path', 'job_id'].every((name) => outputs.has(name))) {
-    db.exec(`INSERT OR IGNORE INTO outputs (experiment_id, output_id, job_id, path, bytes, weights, created_at)
-      SELECT experiment_id, output_id, CAST(job_id AS INTEGER), path, 0, 0, ${time(outputs)}
-      FROM original_outputs WHERE experiment_id IS NOT NULL AND output_id IS NOT NULL AND path IS NOT NULL`);
-  }
+  copyOutputs(db);
   // The original's job numbers were Slurm's and were handed out again; ours go on above the highest that it ever used.
   const highest = Math.max(
     highestId(db, 'original_jobs', ['job_id', 'id', 'slurm_id']),
@@ -43,6 +39,37 @@ function copyInto(db: Database.Database): void {
   );
   if (highest > 0) {
     db.prepare(`INSERT INTO sqlite_sequence (name, seq) VALUES ('jobs', ?)`).run(highest);
+  }
+}
+
+/** Paths stood there as the original had them: absolute, below JR_ROOT, or relative to the result folder, which is our way. */
+function copyOutputs(db: Database.Database): void {
+  const columns = columnsOf(db, 'original_outputs');
+  if (!['experiment_id', 'output_id', 'path', 'job_id'].every((name) => columns.has(name))) return;
+  const rows = db
+    .prepare(`SELECT experiment_id, output_id, CAST(job_id AS INTEGER) AS job_id, path, ${time(columns)} AS created_at
+      FROM original_outputs
+      WHERE experiment_id IS NOT NULL AND output_id IS NOT NULL AND path IS NOT NULL AND job_id IS NOT NULL`)
+    .all() as { experiment_id: string; output_id: string; job_id: number; path: string; created_at: number }[];
+  const insert =
+    db.prepare(`INSERT OR IGNORE INTO outputs (experiment_id, output_id, job_id, path, bytes, weights, created_at)
+    VALUES (?, ?, ?, ?, 0, ?, ?)`);
+  for (const row of rows) {
+    const below =
+      String(row.path)
+        .split(new RegExp(`(?:^|/)results/${row.job_id}/`))
+        .at(-1) ?? '';
+    const parsed = parseRelPath(below);
+    if ('fault' in parsed) continue;
+    const { path } = parsed;
+    insert.run(
+      String(row.experiment_id),
+      String(row.output_id),
+      row.job_id,
+      path,
+      Number(isWeights(path)),
+      row.created_at,
+    );
   }
 }
 

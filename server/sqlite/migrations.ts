@@ -32,8 +32,9 @@ export const MIGRATIONS: readonly string[] = [
     bytes         INTEGER NOT NULL,
     weights       INTEGER NOT NULL,
     created_at    INTEGER NOT NULL,
-    PRIMARY KEY (experiment_id, output_id, job_id)
+    -- Newest job first: the first row of an id is the one that holds it.
+    PRIMARY KEY (experiment_id, output_id, job_id DESC)
   ) STRICT, WITHOUT ROWID;
-  CREATE UNIQUE INDEX outputs_by_job ON outputs (job_id, path, output_id);
+  CREATE INDEX outputs_by_job ON outputs (job_id, output_id);
   `,
 ];

@@ -18,7 +18,7 @@ import type { JobId } from '../core/job.ts';
  *   ├── witness/                 R:A  2770  `<id>.started` (made with O_EXCL: the claim that lets a job run once), `<id>.ended`
  *   ├── templates/<key>/         0          job templates of the user's own
  *   ├── slurm/etc state spool log             rendered configuration, slurmctld's and slurmd's own; `jobcomp.log` (S:A 0640)
- *   ├── run/                     0    0755  sockets, pid files, the supervisor's service folders
+ *   ├── run/                     0    0755  sockets, pid files, the supervisor's service folders; `gpu-uuids`, read by jobs
  *   └── app/                     0    0755  a copy of the programs, only where the users above cannot read the original
  */
 export function pathsIn(root: string) {
@@ -51,6 +51,7 @@ export function pathsIn(root: string) {
     slurmLogs: join(root, 'slurm', 'log'),
     jobCompletion: join(root, 'slurm', 'events', 'jobcomp.log'),
     run: join(root, 'run'),
+    gpuUuids: join(root, 'run', 'gpu-uuids'),
     app: join(root, 'app'),
   } as const;
 }

@@ -5,10 +5,11 @@ import { healthBody, healthOf } from './health.wire.ts';
 export interface HealthDeps {
   readonly version: string;
   readonly node: NodeFacts;
+  readonly bucketEnabled: boolean;
   readonly health: () => ApplianceHealth & { readonly usable: boolean };
 }
 
-export function healthRoutes({ version, node, health }: HealthDeps): AnyRoute[] {
+export function healthRoutes({ version, node, bucketEnabled, health }: HealthDeps): AnyRoute[] {
   return [
     route({
       method: 'get',
@@ -20,7 +21,7 @@ export function healthRoutes({ version, node, health }: HealthDeps): AnyRoute[] 
         { status: 503, description: 'it does not, for now', schema: healthBody },
       ],
       handler: ({ res }) => {
-        const body = healthOf(health(), node, version);
+        const body = healthOf(health(), node, version, bucketEnabled);
         res.setHeader('Cache-Control', 'no-store');
         res.status(body.ok ? 200 : 503).json(body);
       },

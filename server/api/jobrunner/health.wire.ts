@@ -13,6 +13,7 @@ export const healthBody = z.object({
     cpus: z.int(),
     memory_mib: z.int(),
   }),
+  bucket: z.object({ enabled: z.boolean(), problem: z.string().nullable() }),
   gpus: z.object({ type: z.string(), total: z.int(), free: z.int().nullable() }),
 });
 export type HealthBody = z.output<typeof healthBody>;
@@ -22,6 +23,7 @@ export function healthOf(
   health: ApplianceHealth & { readonly usable: boolean },
   node: NodeFacts,
   version: string,
+  bucketEnabled: boolean,
 ): HealthBody {
   const total = node.gpus.length;
   return {
@@ -31,6 +33,7 @@ export function healthOf(
     version,
     daemons: { ...health.daemons },
     node: { state: health.nodeState, reason: health.nodeReason, cpus: node.cpus, memory_mib: node.memoryMiB },
+    bucket: { enabled: bucketEnabled, problem: health.bucketProblem },
     gpus: { type: node.gpuType, total, free: health.gpusInUse === null ? null : Math.max(0, total - health.gpusInUse) },
   };
 }

@@ -1,0 +1,231 @@
+import type { Observation } from '../core/executor.ts';
+import { END_STATUSES, type EndStatus, type Outcome } from '../core/job.ts';
+import type { QueueRow } from './commands.ts';
+import type { CompletionRecord } from './job-completion.ts';
+import { EXIT_NO_CLAIM } from './script.ts';
+import type { Claim, EndNote, Witness } from './witness.ts';
+
+/** All that is known of one job, from four witnesses that may each be missing, late or of another Slurm job by the same name. */
+export interface Evidence {
+  /** Slurm's number as we last stored it. */
+  readonly externalId: string | null;
+  /** Since when it is being handed over; null when it is not. */
+  readonly submittingSince: number | null;
+  /** squeue's rows by this job's name; null when Slurm was not asked. */
+  readonly rows: readonly QueueRow[] | null;
+  readonly records: readonly CompletionRecord[];
+  readonly witness: Witness;
+  /** Whether the process that claimed is there; null when that cannot be known. */
+  readonly alive: boolean | null;
+  /** Since when it was found dead without Slurm having noticed. */
+  readonly deadSince: number | null;
+  /** It was seen running in an earlier life of the appliance. */
+  readonly earlierLife: boolean;
+  readonly position: (row: QueueRow) => number | null;
+  readonly now: number;
+}
+
+export interface Judgement {
+  readonly observation: Observation;
+  /** Slurm jobs by the same name that must go: duplicates that have not started, and one that Slurm believes to run but is dead. */
+  readonly surplus: readonly string[];
+}
+
+/** How long Slurm may take to notice that a script is dead before the witnesses count alone. */
+export const NOTICE_MS = 20_000;
+/** How long a process may outlive its record (KillWait and the like) before the record counts alone. */
+const LINGER_MS = 120_000;
+
+/** Pure. */
+export function judge(evidence: Evidence): Judgement {
+  const { witness, records } = evidence;
+  const rows = evidence.rows ?? [];
+  const live = rows.filter((row) => LIVE.has(row.state));
+  const claimed = typeof witness.claim === 'object' && witness.claim !== null ? witness.claim : null;
+  const mine = ownerId(evidence, live, claimed);
+  const waiting = live.filter((row) => row.state === 'PENDING' && row.slurmId !== mine).map((row) => row.slurmId);
+  const record = records.findLast((each) => (mine === null ? isOfThisTry(each, evidence) : each.slurmId === mine));
+  const row = rows.find((each) => each.slurmId === mine);
+  const end = record ?? (row !== undefined && !LIVE.has(row.state) ? asRecord(row) : undefined);
+
+  if (witness.claim === null) {
+    if (end !== undefined && !live.some((each) => each.slurmId === mine))
+      return done(endedUnclaimed(end, evidence), waiting);
+    const waits = live.find((each) => each.slurmId === mine);
+    if (waits !== undefined) return { observation: queued(waits, evidence), surplus: waiting };
+    if (evidence.rows === null) return unclear('Slurm was not asked');
+    return { observation: { kind: 'gone' }, surplus: [] };
+  }
+  if (end !== undefined) {
+    if (evidence.alive === true && evidence.now - (end.endTime ?? evidence.now) < LINGER_MS) {
+      return claimed === null ? unclear('its processes are still ending') : running(claimed, mine, waiting);
+    }
+    return done(ended(claimed, mine, endAt(evidence, end.endTime), outcomeOf(end, witness.ended)), waiting);
+  }
+  if (claimed !== null && evidence.alive === true) return running(claimed, mine, waiting);
+  return dead(evidence, claimed, mine, row, waiting);
+}
+
+/** Of a job whose number we never heard: not the record of an earlier try. Slurm's times are whole seconds. */
+function isOfThisTry({ submitTime }: CompletionRecord, { submittingSince }: Evidence): boolean {
+  return submittingSince !== null && submitTime !== null && submitTime >= submittingSince - 1000;
+}
+
+/** Claimed, and neither alive nor recorded as ended: what the script noted at its end, or nothing. */
+function dead(
+  evidence: Evidence,
+  claimed: Claim | null,
+  mine: string | null,
+  row: QueueRow | undefined,
+  waiting: readonly string[],
+): Judgement {
+  const { witness, now } = evidence;
+  if (evidence.rows === null) return unclear('Slurm was not asked');
+  const patient = evidence.deadSince === null || now - evidence.deadSince < NOTICE_MS;
+  if (row !== undefined && patient && !evidence.earlierLife) return unclear('Slurm has not noticed its end yet');
+  if (evidence.alive === null && row !== undefined) return unclear('cannot see its process');
+  if (row === undefined && witness.claim === 'unreadable' && patient) return unclear('its claim is not readable yet');
+  const zombie = row === undefined ? waiting : [...waiting, row.slurmId];
+  const outcome = witness.ended === null ? vanished(claimed, evidence) : byNote(witness.ended);
+  return done(ended(claimed, mine, endAt(evidence, null), outcome), zombie);
+}
+
+function vanished(claimed: Claim | null, { earlierLife }: Evidence): Outcome {
+  const silent = { exitCode: null, signal: null };
+  if (claimed === null) {
+    return {
+      ...silent,
+      status: 'LOST',
+      reason: 'it may have started, but it left no readable note and Slurm does not know it',
+    };
+  }
+  if (earlierLife) return { ...silent, status: 'NODE_FAIL', reason: 'the appliance was stopped while the job ran' };
+  return {
+    ...silent,
+    status: 'NODE_FAIL',
+    reason: 'its process is gone without a word, and Slurm has no record of its end',
+  };
+}
+
+function byNote({ exitCode }: EndNote): Outcome {
+  const status = exitCode === 0 ? 'COMPLETED' : 'FAILED';
+  const reason = [exitReason(exitCode), 'by its own note: Slurm has no record of its end'].filter(Boolean).join('; ');
+  return { status, exitCode, signal: null, reason };
+}
+
+/** Which of the Slurm jobs by this name is the job: the one that claimed, else the one we know, else the oldest. */
+function ownerId({ externalId }: Evidence, live: readonly QueueRow[], claimed: Claim | null): string | null {
+  if (claimed !== null && claimed.slurmId !== null) return claimed.slurmId;
+  if (externalId !== null && live.every((row) => row.slurmId !== externalId)) {
+    return live.length > 0 ? oldest(live) : externalId;
+  }
+  return externalId ?? (live.length > 0 ? oldest(live) : null);
+}
+
+function oldest(rows: readonly QueueRow[]): string {
+  const started = rows.filter((row) => row.state !== 'PENDING');
+  return String(Math.min(...(started.length > 0 ? started : rows).map((row) => Number(row.slurmId))));
+}
+
+const LIVE = new Set([
+  'PENDING',
+  'RUNNING',
+  'CONFIGURING',
+  'COMPLETING',
+  'SUSPENDED',
+  'STOPPED',
+  'SIGNALING',
+  'STAGE_OUT',
+  'RESIZING',
+  'REQUEUED',
+  'REQUEUE_FED',
+  'REQUEUE_HOLD',
+  'SPECIAL_EXIT',
+  'RESV_DEL_HOLD',
+]);
+
+function queued(row: QueueRow, evidence: Evidence): Observation {
+  const starting = row.state !== 'PENDING';
+  return {
+    kind: 'queued',
+    externalId: row.slurmId,
+    reason: starting ? 'Starting' : row.reason,
+    estimatedStart: starting ? null : row.startTime,
+    position: starting ? null : evidence.position(row),
+  };
+}
+
+function running(claim: Claim, mine: string | null, surplus: readonly string[]): Judgement {
+  const externalId = claim.slurmId ?? mine ?? '';
+  return { observation: { kind: 'running', externalId, startedAt: claim.at, gpuIds: claim.gpuIds }, surplus };
+}
+
+type End = Pick<CompletionRecord, 'slurmId' | 'state' | 'exitCode' | 'signal' | 'startTime' | 'endTime'>;
+
+function asRecord(row: QueueRow): End {
+  const { slurmId, state, waitStatus, startTime, endTime } = row;
+  return { slurmId, state, exitCode: waitStatus >> 8, signal: waitStatus & 127, startTime, endTime };
+}
+
+function endedUnclaimed(end: End, evidence: Evidence): Observation {
+  const outcome = outcomeOf(end, null);
+  const reason =
+    end.exitCode === EXIT_NO_CLAIM && outcome.status === 'FAILED'
+      ? 'the script could not note its start or read its parameters, so the command did not run: see the log'
+      : `${outcome.reason} (the command did not start)`;
+  // Without a claim the command did not run: exit code 0 would be somebody else's.
+  const status: EndStatus = outcome.status === 'COMPLETED' ? 'FAILED' : outcome.status;
+  return ended(null, end.slurmId, end.endTime ?? evidence.now, { ...outcome, status, reason });
+}
+
+function ended(claim: Claim | null, externalId: string | null, endedAt: number, outcome: Outcome): Observation {
+  return { kind: 'ended', externalId, startedAt: claim?.at ?? null, endedAt, gpuIds: claim?.gpuIds ?? [], outcome };
+}
+
+function endAt({ witness, now }: Evidence, endTime: number | null): number {
+  return witness.ended?.at ?? endTime ?? now;
+}
+
+function outcomeOf(end: End, note: EndNote | null): Outcome {
+  const word = end.state.replace(/\+.*$/, '').replace(/^CANCELLED.*$/, 'CANCELLED');
+  const status = (END_STATUSES as readonly string[]).includes(word) ? (word as EndStatus) : 'FAILED';
+  const signal = end.signal === 0 ? null : end.signal;
+  // For a job that was killed Slurm's record says 0:0 or 0:15; the script knows the command's own code.
+  const own = status === 'COMPLETED' || status === 'FAILED' ? end.exitCode : (note?.exitCode ?? null);
+  return { status, exitCode: signal === null ? own : (note?.exitCode ?? null), signal, reason: reasonOf(status, end) };
+}
+
+function reasonOf(status: EndStatus, { exitCode, signal, state }: End): string {
+  switch (status) {
+    case 'COMPLETED':
+      return '';
+    case 'FAILED':
+      return signal > 0 ? `killed by signal ${signal}` : exitReason(exitCode);
+    case 'CANCELLED':
+      return 'cancelled, not through this API';
+    case 'TIMEOUT':
+      return 'ran longer than its time limit';
+    case 'OUT_OF_MEMORY':
+      return 'used more memory than it asked for';
+    case 'NODE_FAIL':
+    case 'BOOT_FAIL':
+      return 'the node failed under it';
+    default:
+      return `Slurm says ${state}`;
+  }
+}
+
+function exitReason(exitCode: number): string {
+  if (exitCode === 0) return '';
+  return exitCode > 128 && exitCode <= 192
+    ? `exit code ${exitCode}: the command was killed by signal ${exitCode - 128}`
+    : `exit code ${exitCode}`;
+}
+
+function done(observation: Observation, surplus: readonly string[]): Judgement {
+  return { observation, surplus };
+}
+
+function unclear(why: string): Judgement {
+  return { observation: { kind: 'unclear', why }, surplus: [] };
+}

@@ -1,0 +1,34 @@
+import { constants } from 'node:fs';
+import { type FileHandle, open } from 'node:fs/promises';
+import { AppError } from '../core/errors.ts';
+import type { JobId } from '../core/job.ts';
+import type { Paths } from './paths.ts';
+
+/**
+ * What the root parent keeps for a job beside its results. The folders are root's, so that no link can stand where a file is expected;
+ * it is still opened as if one could.
+ */
+export interface JobFiles {
+  /** The log so far; null before there is one. The caller closes it. */
+  openLog(id: JobId): Promise<FileHandle | null>;
+  /** The batch script as it was given to Slurm; null before it was. */
+  openScript(id: JobId): Promise<FileHandle | null>;
+}
+
+export function createJobFiles(paths: Paths): JobFiles {
+  return { openLog: (id) => openRegular(paths.log(id)), openScript: (id) => openRegular(paths.jobScript(id)) };
+}
+
+async function openRegular(path: string): Promise<FileHandle | null> {
+  let file: FileHandle;
+  try {
+    file = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK | constants.O_NOCTTY);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return null;
+    throw error;
+  }
+  const stat = await file.stat();
+  if (stat.isFile() && stat.nlink === 1) return file;
+  await file.close();
+  throw new AppError('forbidden', 'this file of the job is not a plain file');
+}
