@@ -1,5 +1,15 @@
 import { createHash } from 'node:crypto';
-import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import {
+  closeSync,
+  existsSync,
+  fstatSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  readSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { execa } from 'execa';
@@ -8,7 +18,7 @@ import type { NodeFacts } from '../core/node.ts';
 import { parseTimeLimit } from '../core/time-limit.ts';
 import { prepareCgroups } from '../slurm/detect-cgroup.ts';
 import { describeMachine, type Machine } from '../slurm/machine.ts';
-import { type CgroupMode, parseVersion, render, type SlurmVersion } from '../slurm/render.ts';
+import { type CgroupMode, parseVersion, render, type SlurmVersion, type Templates } from '../slurm/render.ts';
 import { pathsIn } from '../storage/paths.ts';
 import { runPaths, slurmEnvironment } from './facts.ts';
 import { StartError } from './fault.ts';
@@ -65,7 +75,7 @@ export async function configureSlurm(options: {
   writeFileSync(join(folder, 'gres.conf'), rendered.gres);
   writeFileSync(join(folder, 'cgroup.conf'), rendered.cgroup);
   writeFileSync(join(folder, 'gpus.json'), `${JSON.stringify(node.gpus, null, 1)}\n`);
-  await preflight(root, node.nodeName);
+  await preflight(root, node.nodeName, rendered);
   return { machine, node, ports };
 }
 
@@ -103,14 +113,23 @@ function cgroupMode(version: SlurmVersion): CgroupMode {
   );
 }
 
-/** `slurmd -G` parses the configuration, starts the cgroup plugin and looks at the GPUs' device files, and exits. */
-async function preflight(root: string, nodeName: string): Promise<void> {
+/**
+ * `slurmd -G` parses the configuration, starts the cgroup plugin and looks at the GPUs' device files, and exits. It works on a copy
+ * without munge: from 23.11 on slurmd asks munged for a credential first (auth_munge.c), and munged does not run yet.
+ */
+async function preflight(root: string, nodeName: string, rendered: Templates): Promise<void> {
+  const folder = join(pathsIn(root).run, 'preflight');
+  mkdirSync(folder, { recursive: true });
+  writeFileSync(join(folder, 'slurm.conf'), rendered.slurm.replace(/^AuthType=.*$/m, 'AuthType=auth/none'));
+  writeFileSync(join(folder, 'gres.conf'), rendered.gres);
+  writeFileSync(join(folder, 'cgroup.conf'), rendered.cgroup);
   const { exitCode, stderr, timedOut } = await execa('slurmd', ['-G', '-N', nodeName], {
     reject: false,
     timeout: 10_000,
-    env: slurmEnvironment(root),
+    env: { ...slurmEnvironment(root), SLURM_CONF: join(folder, 'slurm.conf') },
     extendEnv: false,
   });
+  rmSync(folder, { recursive: true, force: true });
   if (exitCode === 0) return;
   const lines = String(stderr)
     .split('\n')

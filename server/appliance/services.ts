@@ -2,7 +2,7 @@ import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { quote } from 'shell-quote';
 import { pathsIn } from '../storage/paths.ts';
-import { type ApplianceFacts, runPaths, SYSTEM_PATH } from './facts.ts';
+import { type ApplianceFacts, runPaths, SYSTEM_PATH, slurmEnvironment } from './facts.ts';
 
 /**
  * The folders that s6-svscan supervises (https://skarnet.org/software/s6/servicedir.html). Every script is a few lines of /bin/sh that
@@ -11,7 +11,7 @@ import { type ApplianceFacts, runPaths, SYSTEM_PATH } from './facts.ts';
 export function writeServices({ root, app, nodeBinary, node, slurmdPort }: ApplianceFacts): void {
   const paths = pathsIn(root);
   const run = runPaths(root);
-  const clean = `env -i ${quote([`PATH=${SYSTEM_PATH}`, 'LC_ALL=C.UTF-8', `SLURM_CONF=${paths.slurmConf}`])}`;
+  const clean = `env -i ${quote(Object.entries(slurmEnvironment(root)).map(([name, value]) => `${name}=${value}`))}`;
   const q = (text: string) => quote([text]);
 
   const notePid = (name: string) =>
