@@ -1,7 +1,8 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { randomInt } from 'node:crypto';
-import { messageOf } from '../../core/errors.ts';
-import { type ChildAnswer, type ChildOrder, childAnswer } from '../../storage/unpack-order.ts';
+import { z } from 'zod';
+import { ERROR_CODES, messageOf } from '../../core/errors.ts';
+import type { ChildAnswer, ChildOrder } from '../../storage/unpack-order.ts';
 import type { DataContext } from './data-context.ts';
 
 /**
@@ -117,6 +118,24 @@ export function kill(child: ChildProcess): void {
     child.kill('SIGKILL');
   }
 }
+
+/** The child handled hostile bytes, so its answer is checked like a stranger's. */
+const childAnswer: z.ZodType<ChildAnswer> = z.discriminatedUnion('did', [
+  z.object({
+    did: z.literal('unpacked'),
+    files: z.int().nonnegative(),
+    bytes: z.int().nonnegative(),
+    links: z.array(z.tuple([z.string(), z.string()])),
+  }),
+  z.object({ did: z.literal('nothing') }),
+  z.object({ did: z.literal('linked') }),
+  z.object({
+    did: z.literal('copied'),
+    bytes: z.int().nonnegative(),
+    sha256: z.string().regex(/^[0-9a-f]{64}$/),
+  }),
+  z.object({ did: z.literal('refused'), code: z.enum(ERROR_CODES), message: z.string().max(4000) }),
+]);
 
 /** The child's answer, or an error that says how it died. */
 export function answerOf(name: string, { code, signal, stdout, stderr }: Ended): ChildAnswer {
