@@ -1,15 +1,5 @@
 import { createHash } from 'node:crypto';
-import {
-  closeSync,
-  existsSync,
-  fstatSync,
-  mkdirSync,
-  openSync,
-  readFileSync,
-  readSync,
-  rmSync,
-  writeFileSync,
-} from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { execa } from 'execa';
@@ -22,14 +12,14 @@ import { type CgroupMode, parseVersion, render, type SlurmVersion, type Template
 import { pathsIn } from '../storage/paths.ts';
 import { runPaths, slurmEnvironment } from './facts.ts';
 import { StartError } from './fault.ts';
-import { pickPorts } from './ports.ts';
+import { pickPorts, type SlurmPorts } from './ports.ts';
 
 /** Detects, renders slurm-conf/ into JR_ROOT/slurm/etc, and lets slurmd try what came out, so that a fault is one line now and not a loop of restarts. */
 export async function configureSlurm(options: {
   readonly root: string;
   readonly app: string;
   readonly settings: Settings;
-}): Promise<{ readonly machine: Machine; readonly node: NodeFacts }> {
+}): Promise<{ readonly machine: Machine; readonly node: NodeFacts; readonly ports: SlurmPorts }> {
   const { root, app, settings } = options;
   const paths = pathsIn(root);
   const [version, machine, ports] = await Promise.all([slurmVersion(), askMachine(settings), pickPorts(root)]);
@@ -60,7 +50,6 @@ export async function configureSlurm(options: {
       maxTimeSeconds: node.maxTimeSeconds,
       slurmctldPort: ports.slurmctld,
       slurmdPort: ports.slurmd,
-      firstJobId: firstJobId(paths.jobCompletion),
       cgroup,
       files: {
         mungeSocket: runPaths(root).mungeSocket,
@@ -77,7 +66,7 @@ export async function configureSlurm(options: {
   writeFileSync(join(folder, 'cgroup.conf'), rendered.cgroup);
   writeFileSync(join(folder, 'gpus.json'), `${JSON.stringify(node.gpus, null, 1)}\n`);
   await preflight(root, node.nodeName, rendered);
-  return { machine, node };
+  return { machine, node, ports };
 }
 
 async function askMachine(settings: Settings): Promise<Machine> {
@@ -138,18 +127,4 @@ async function preflight(root: string, nodeName: string, rendered: Templates): P
   throw new StartError(
     `slurmd refuses the configuration: ${timedOut ? 'no answer in 10 s; ' : ''}${lines.slice(-3).join('; ') || String(stderr).slice(-300)}`,
   );
-}
-
-/**
- * Slurm counts on from its own state; when that is lost, this keeps it from giving out numbers again that we have seen. Ended jobs
- * are in its completion record; as many as can be waiting may have had higher ones.
- */
-function firstJobId(record: string): number {
-  const tail = Buffer.alloc(65_536);
-  const descriptor = openSync(record, 'r');
-  const size = fstatSync(descriptor).size;
-  const length = readSync(descriptor, tail, 0, tail.length, Math.max(0, size - tail.length));
-  closeSync(descriptor);
-  const ids = [...tail.toString('latin1', 0, length).matchAll(/^JobId=(\d+) /gm)].map((match) => Number(match[1]));
-  return ids.length === 0 ? 1 : Math.min(Math.max(...ids) + 1, 67_000_000);
 }

@@ -12,10 +12,13 @@ const applianceFacts = z.object({
   /** Folder of the bundled programs, readable by all service users. */
   app: z.string(),
   nodeBinary: z.string(),
+  /** Where jobs find their commands. */
+  jobPath: z.string(),
   version: z.string(),
   generation: z.string(),
   host: z.string(),
   port: z.int(),
+  slurmdPort: z.int(),
   tokenIsNew: z.boolean(),
   api: user,
   submit: user.extend({ name: z.string() }),

@@ -1,6 +1,7 @@
 import { accessSync, constants, cpSync, existsSync, mkdirSync, realpathSync, rmSync, statSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { pathsIn } from '../storage/paths.ts';
+import { SYSTEM_PATH } from './facts.ts';
 import { StartError } from './fault.ts';
 
 /** The longest thing that we put below JR_ROOT and connect to: slurmstepd's socket. A socket's path has at most 107 bytes (unix(7)). */
@@ -65,6 +66,17 @@ function closedFolder(path: string): string | null {
     if ((statSync(folder).mode & 0o001) === 0) return folder;
   }
   return null;
+}
+
+/**
+ * PATH for jobs: the one that we were started with, so that an image's own Python (conda's, say) is theirs too, without the folders
+ * that they may not enter; then the system's.
+ */
+export function pathForJobs(path: string): string {
+  const usable = path
+    .split(':')
+    .filter((folder) => PLAIN_PATH.test(folder) && existsSync(folder) && closedFolder(folder) === null);
+  return [...new Set([...usable, ...SYSTEM_PATH.split(':')])].join(':');
 }
 
 /** Programs where the service users can read them: as they are, or copied to JR_ROOT/app. */

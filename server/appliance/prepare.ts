@@ -11,7 +11,7 @@ import { claim, endLeftovers } from './claim.ts';
 import { configureSlurm } from './configure.ts';
 import { type ApplianceFacts, factsFile, runPaths } from './facts.ts';
 import { StartError } from './fault.ts';
-import { choosePlace, reachablePrograms } from './place.ts';
+import { choosePlace, pathForJobs, reachablePrograms } from './place.ts';
 import { ensureListenable } from './ports.ts';
 import { writeServices } from './services.ts';
 import { ensureTree, writeSecret } from './tree.ts';
@@ -34,15 +34,17 @@ async function prepare(entrypointPid: number): Promise<void> {
   ensureTree(root, users);
   const secrets = ensureSecrets(root, users, settings);
   const programs = reachablePrograms(root, bundled);
-  const { machine, node } = await configureSlurm({ root, app: programs.app, settings });
+  const { machine, node, ports } = await configureSlurm({ root, app: programs.app, settings });
 
   const facts: ApplianceFacts = {
     root,
     ...programs,
+    jobPath: pathForJobs(process.env.PATH ?? ''),
     version: (JSON.parse(readFileSync(join(bundled, 'package.json'), 'utf8')) as { version: string }).version,
     generation: randomBytes(8).toString('hex'),
     host,
     port: settings.PORT,
+    slurmdPort: ports.slurmd,
     tokenIsNew: secrets.tokenIsNew,
     api: { uid: users.api.uid, gid: users.api.gid },
     submit: users.submit,

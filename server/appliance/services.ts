@@ -8,7 +8,7 @@ import { type ApplianceFacts, runPaths, SYSTEM_PATH, slurmEnvironment } from './
  * The folders that s6-svscan supervises (https://skarnet.org/software/s6/servicedir.html). Every script is a few lines of /bin/sh that
  * end in exec, so that the noted pid is the daemon's. Daemons get a clean environment; only the API's parent keeps the settings.
  */
-export function writeServices({ root, app, nodeBinary, node }: ApplianceFacts): void {
+export function writeServices({ root, app, nodeBinary, node, slurmdPort }: ApplianceFacts): void {
   const paths = pathsIn(root);
   const run = runPaths(root);
   const clean = `env -i ${quote(Object.entries(slurmEnvironment(root)).map(([name, value]) => `${name}=${value}`))}`;
@@ -40,13 +40,19 @@ export function writeServices({ root, app, nodeBinary, node }: ApplianceFacts): 
     check: `[ -S ${q(run.mungeSocket)} ] || exit 1\n`,
   });
   service('slurmctld', {
-    run: `exec 2>&1\ns6-svwait -U -t 30000 ../munged || exit 1\n${notePid('slurmctld')}${onceReady} s6-setuidgid slurm slurmctld -D`,
+    run: `exec 2>&1\ns6-svwait -U -t 30000 ../munged || exit 1\n${countOn(root)}${notePid('slurmctld')}${onceReady} s6-setuidgid slurm slurmctld -D`,
     check: 'scontrol ping >/dev/null 2>&1 || exit 1\n',
     mend: mendState(paths.slurmState, join(paths.slurmLogs, 'slurmctld', 'current'), join(run.state, 'mended')),
   });
   service('slurmd', {
     run: `exec 2>&1\ns6-svwait -U -t 60000 ../slurmctld || exit 1\n${notePid('slurmd')}${onceReady} slurmd -D -N ${q(node.nodeName)}`,
-    check: slurmdCheck(node.nodeName, join(paths.run, 'slurmd', 'daemon.pid'), run.pidFile('slurmd'), run.undrain),
+    check: slurmdCheck(
+      node.nodeName,
+      slurmdPort,
+      join(paths.run, 'slurmd', 'daemon.pid'),
+      run.pidFile('slurmd'),
+      run.undrain,
+    ),
   });
   service('api', {
     run: `${notePid('api')}exec ${q(nodeBinary)} --enable-source-maps ${q(join(app, 'parent.mjs'))} ${q(root)}`,
@@ -61,10 +67,33 @@ export function writeServices({ root, app, nodeBinary, node }: ApplianceFacts): 
   );
 }
 
-/** The node takes jobs: slurmd runs, has registered, and nothing of an earlier life (a drain at stop) holds it back. */
-function slurmdCheck(nodeName: string, daemonPid: string, ourPid: string, undrain: string): string {
+/**
+ * slurmctld saves its state up to 5 s late, so after a kill it gives out numbers again of jobs that slurmd may still be running, and
+ * slurmd mixes them up. Before every start FirstJobId is therefore put above all numbers that left a trace: in the record of ended
+ * jobs, or as a folder of slurmd's. After an orderly end that is all; after any other, some more may have been given out.
+ */
+function countOn(root: string): string {
+  const paths = pathsIn(root);
   const q = (text: string) => quote([text]);
+  const clean = q(cleanEnd(root));
+  const conf = q(paths.slurmConf);
+  return `margin=100; [ ! -e ${clean} ] || margin=1; rm -f ${clean}
+last="$({ echo 0; tail -c 65536 ${q(paths.jobCompletion)} | sed -n 's/^JobId=\\([0-9]*\\) .*/\\1/p'; ls ${q(paths.slurmSpool)} | sed -n 's/^job0*\\([0-9]*\\)$/\\1/p'; } | sort -n | tail -n 1)"
+[ "$last" -lt 67000000 ] && [ "$last" -gt 0 ] && sed "s/^FirstJobId=.*/FirstJobId=$((last + margin))/" ${conf} >${conf}.new && mv -f ${conf}.new ${conf}
+`;
+}
+
+/** There while slurmctld is down and had ended by itself. */
+function cleanEnd(root: string): string {
+  return join(pathsIn(root).slurm, 'clean-end');
+}
+
+/** The node takes jobs: slurmd listens (told before that, slurmctld would find nobody and mark the node), it has registered, and nothing of an earlier life (a drain at stop) holds it back. */
+function slurmdCheck(nodeName: string, port: number, daemonPid: string, ourPid: string, undrain: string): string {
+  const q = (text: string) => quote([text]);
+  const hexPort = port.toString(16).toUpperCase().padStart(4, '0');
   return `read -r daemon <${q(daemonPid)} && read -r ours _ <${q(ourPid)} && [ "$daemon" = "$ours" ] || exit 1
+grep -q ': [0-9A-F]*:${hexPort} [0-9A-F]*:0000 0A ' /proc/net/tcp /proc/net/tcp6 2>/dev/null || exit 1
 node="$(scontrol -o show node ${nodeName} 2>/dev/null)" || exit 1
 state="\${node#* State=}"; state="\${state%% *}"
 case "$state" in *DRAIN*|*INVALID*|*DOWN*) [ ! -e ${q(undrain)} ] || scontrol update nodename=${nodeName} state=resume >/dev/null 2>&1; exit 1 ;; esac
@@ -100,7 +129,8 @@ function finishScript(root: string, name: string, mend: string): string {
   const pid = q(run.pidFile(name));
   const deaths = q(join(run.state, `${name}.deaths`));
   const log = q(join(pathsIn(root).slurmLogs, name, 'current'));
-  return `[ ! -e ${q(run.stopping)} ] || exit 0
+  const noteCleanEnd = name === 'slurmctld' ? `[ "$1" != 0 ] || : >${q(cleanEnd(root))}\n` : '';
+  return `${noteCleanEnd}[ ! -e ${q(run.stopping)} ] || exit 0
 was_ready=no; [ ! -e ${q(run.readyFile(name))} ] || was_ready=yes
 lived=$(( $(date +%s) - $(stat -c %Y ${pid} 2>/dev/null || date +%s) ))
 rm -f ${q(run.readyFile(name))} ${pid}

@@ -80,6 +80,15 @@ export function assignIds(
   files: readonly FoundFile[],
   previous: ReadonlyMap<string, string>,
 ): ReadonlyMap<string, string> {
+  const steps = assigning(files, previous);
+  for (let step = steps.next(); ; step = steps.next()) if (step.done) return step.value;
+}
+
+/** The same in short steps, for folders so large that others must get their turn in between. */
+export function* assigning(
+  files: readonly FoundFile[],
+  previous: ReadonlyMap<string, string>,
+): Generator<undefined, ReadonlyMap<string, string>> {
   const idOf = new Map<string, string>();
   const taken = new Set<string>();
   const give = (path: string, id: string) => {
@@ -87,35 +96,48 @@ export function assignIds(
     taken.add(id);
   };
   const paths = inOrder(files);
-  for (const path of paths) {
+  for (const [index, path] of previous.size === 0 ? [] : paths.entries()) {
+    if (index % STEP === 0) yield;
     const id = previous.get(path);
-    if (id !== undefined && !taken.has(id) && candidates(path).includes(id)) give(path, id);
+    if (id !== undefined && !taken.has(id) && isCandidate(path, id)) give(path, id);
   }
-  for (const path of paths) {
+  for (const [index, path] of paths.entries()) {
+    if (index % STEP === 0) yield;
     if (idOf.has(path)) continue;
-    const id = candidates(path).find((candidate) => !taken.has(candidate));
-    // The last candidate belongs to this path alone: no other path yields a text that begins with "./".
+    const name = nameOf(path);
+    const id = [stemOf(name), name, path].find((candidate) => !taken.has(candidate));
+    // The last resort belongs to this path alone: no other path yields a text that begins with "./".
     give(path, id ?? `./${path}`);
   }
   return idOf;
 }
 
-function candidates(path: string): readonly string[] {
-  const name = path.slice(path.lastIndexOf('/') + 1);
+const STEP = 2000;
+
+function isCandidate(path: string, id: string): boolean {
+  const name = nameOf(path);
+  return id === stemOf(name) || id === name || id === path || id === `./${path}`;
+}
+
+function nameOf(path: string): string {
+  return path.slice(path.lastIndexOf('/') + 1);
+}
+
+function stemOf(name: string): string {
   const dot = name.lastIndexOf('.');
-  const stem = dot > 0 ? name.slice(0, dot) : name;
-  return [stem, name, path, `./${path}`];
+  return dot > 0 ? name.slice(0, dot) : name;
 }
 
 /** Weights before others, then the shallower, then by path. As texts that sort so by themselves: there may be a hundred thousand. */
 function inOrder(files: readonly FoundFile[]): readonly string[] {
   return files
     .map(({ path }) => {
-      const depth = path.split('/').length;
-      return `${isWeights(path) ? 0 : 1}${String(depth).padStart(4, '0')}${path}`;
+      let depth = 100;
+      for (let at = path.indexOf('/'); at !== -1; at = path.indexOf('/', at + 1)) depth += 1;
+      return `${isWeights(path) ? 0 : 1}${depth}${path}`;
     })
     .sort()
-    .map((text) => text.slice(5));
+    .map((text) => text.slice(4));
 }
 
 /** The experiment of a job that wrote none into its manifest: the parameter `experimentId`, else `job-<id>`. */

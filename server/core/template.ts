@@ -30,3 +30,15 @@ export interface Templates {
   /** All that can be used, in the order of their keys. */
   list(): readonly Template[];
 }
+
+/** A template that cannot be used, and why. */
+export interface BrokenTemplate {
+  readonly key: string;
+  readonly fault: string;
+}
+
+/** The templates, and what else is told of them. */
+export interface TemplateLibrary extends Templates {
+  broken(): readonly BrokenTemplate[];
+  readonly builtinKeys: ReadonlySet<string>;
+}

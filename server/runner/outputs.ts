@@ -2,7 +2,7 @@ import type { FileHandle } from 'node:fs/promises';
 import { AppError } from '../core/errors.ts';
 import type { JobId } from '../core/job.ts';
 import {
-  assignIds,
+  assigning,
   experimentOf,
   type FoundFile,
   isWeights,
@@ -120,11 +120,19 @@ async function findOutputs(results: ResultRoot, job: JobOfOutputs, store: Output
   if (manifest !== null && !('fault' in manifest)) return listed(results, job.id, manifest);
   const { files, skipped, skippedCount } = await walkResultFolder(results, job.id);
   const previous = new Map((await store.allOfJob(job.id)).map((each) => [each.path, each.outputId]));
-  const ids = assignIds(files, previous);
+  const ids = await inTurns(assigning(files, previous));
   const outputs = files.map((file) => ({ id: ids.get(file.path) ?? file.path, ...file }));
   if (manifest === null) return { experimentId: null, outputs, skipped, skippedCount };
   const fault = { path: 'manifest.json', reason: `${manifest.fault}: every file was indexed instead` };
   return { experimentId: null, outputs, skipped: [fault, ...skipped], skippedCount: skippedCount + 1 };
+}
+
+/** Runs it to its end, and lets other requests in between its steps. */
+async function inTurns<T>(steps: Generator<undefined, T>): Promise<T> {
+  for (let step = steps.next(); ; step = steps.next()) {
+    if (step.done) return step.value;
+    await new Promise((resolve) => setImmediate(resolve));
+  }
 }
 
 async function listed(results: ResultRoot, jobId: JobId, manifest: Manifest): Promise<FoundOutputs> {

@@ -157,18 +157,5 @@ export function scancelFailed({ stderr, exitCode }: Said): boolean {
 
 /** There is one node. */
 export function scontrolNodeArguments(): string[] {
-  return ['show', 'node'];
-}
-
-/** What `scontrol show node` says of the node's state. Null when it says nothing of the kind. */
-export interface NodeReport {
-  /** Slurm's words, `IDLE`, `MIXED+DRAIN`. */
-  readonly state: string;
-  readonly reason: string | null;
-}
-
-export function readNode(text: string): NodeReport | null {
-  const state = /^\s*State=(\S+)/m.exec(text)?.[1];
-  if (state === undefined) return null;
-  return { state, reason: /^\s*Reason=(.*?)(?: \[\S+@\S+\])?\s*$/m.exec(text)?.[1] ?? null };
+  return ['-o', 'show', 'node'];
 }

@@ -31,7 +31,6 @@ export interface SlurmFacts {
   readonly maxTimeSeconds: number;
   readonly slurmctldPort: number;
   readonly slurmdPort: number;
-  readonly firstJobId: number;
   readonly cgroup: CgroupMode;
   readonly files: {
     readonly mungeSocket: string;
@@ -64,7 +63,6 @@ export function render(templates: Templates, facts: SlurmFacts): Templates {
       PROCTRACK: cgroup === 'none' ? 'proctrack/linuxproc' : 'proctrack/cgroup',
       TASK_PLUGIN: cgroup === 'none' ? '' : 'TaskPlugin=task/cgroup',
       GRES_TYPES: gpus.length > 0 ? 'GresTypes=gpu' : '',
-      FIRST_JOB_ID: facts.firstJobId,
       NODE_NAME: facts.nodeName,
       NODE_HOST: facts.nodeHost,
       CPUS: facts.cpus,

@@ -73,7 +73,8 @@ export function createOutputStore(db: Db): OutputStore {
   async function replace(jobId: JobId, outputs: readonly Output[]): Promise<void> {
     const steps: (() => void)[] = [];
     const known = new Map((await allOfJob(jobId)).map((each) => [keyOf(each), each]));
-    for (const each of outputs) {
+    for (const [index, each] of outputs.entries()) {
+      if (index % (4 * CHUNK) === 0) await othersFirst();
       const before = known.get(keyOf(each));
       known.delete(keyOf(each));
       if (before?.path === each.path && before.bytes === each.bytes) continue;

@@ -10,19 +10,8 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import { AppError } from '../core/errors.ts';
-import type { Template, Templates } from '../core/template.ts';
+import type { Template, TemplateLibrary } from '../core/template.ts';
 import { readDeclaration } from './declaration.ts';
-
-/** A template that cannot be used, and why. */
-export interface BrokenTemplate {
-  readonly key: string;
-  readonly fault: string;
-}
-
-export interface TemplateLibrary extends Templates {
-  broken(): readonly BrokenTemplate[];
-  readonly builtinKeys: ReadonlySet<string>;
-}
 
 export interface TemplateFolders {
   /** Ours, part of the program. */

@@ -1,5 +1,5 @@
 import { AppError } from '../../core/errors.ts';
-import type { TemplateLibrary } from '../../templates/loader.ts';
+import type { TemplateLibrary } from '../../core/template.ts';
 import { type AnyRoute, route } from '../route.ts';
 import { showTemplate, template, templateList, templatePath } from './templates.wire.ts';
 

@@ -8,4 +8,6 @@ export interface OpsContext {
   /** The group through which the API reads what jobs leave. */
   readonly apiGid: number;
   readonly slurmConf: string;
+  /** PATH of jobs: the one that the appliance was started with, so that an image's own Python is theirs too. */
+  readonly jobPath: string;
 }

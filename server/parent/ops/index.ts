@@ -26,6 +26,7 @@ export function createHandlers(
     submitUser: facts.submit,
     apiGid: facts.api.gid,
     slurmConf: paths.slurmConf,
+    jobPath: facts.jobPath,
   };
   const data: DataContext = {
     paths,

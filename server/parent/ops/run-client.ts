@@ -9,7 +9,7 @@ const CLIENT_LIMIT_MS = 12_000;
 
 /** Runs one of Slurm's programs as the submit user, with an environment made from nothing (sbatch hands its own on to the job). */
 export async function runClient(
-  { submitUser, slurmConf }: OpsContext,
+  { submitUser, slurmConf, jobPath }: OpsContext,
   program: 'sbatch' | 'squeue' | 'scancel' | 'scontrol',
   args: readonly string[],
   signal: AbortSignal,
@@ -20,7 +20,7 @@ export async function runClient(
     cwd: '/',
     extendEnv: false,
     env: {
-      PATH: '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin',
+      PATH: jobPath,
       LANG: 'C.UTF-8',
       USER: submitUser.name,
       LOGNAME: submitUser.name,

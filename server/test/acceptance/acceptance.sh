@@ -40,7 +40,7 @@ gpus=$(jq -r '.gpus.total // 0' <<<"$health")
 
 block 1 >1.sh
 bash -eu 1.sh >1.out 2>1.err || fail "block 1: $(cat 1.err)"
-grep -q '^HTTP/1.1 401' 1.out || fail 'block 1: no 401 without a token'
+grep -q 'HTTP/1.1 401' 1.out || fail 'block 1: no 401 without a token'
 grep -qi '^www-authenticate: *bearer' 1.out || fail 'block 1: no WWW-Authenticate'
 ok 'block 1: health needs no token, everything else answers 401 without one'
 

@@ -5,6 +5,7 @@ import { createServer } from 'node:net';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
+import { SYSTEM_PATH } from '../../appliance/facts.ts';
 import type { OpsContext } from '../../parent/ops/context.ts';
 import { pathsIn } from '../../storage/paths.ts';
 
@@ -46,7 +47,7 @@ export async function startSlurm({ cpus = 4, gpus = 0 }: HouseSlurmOptions = {})
     writeFileSync(join(root, 'slurm/etc/gres.conf'), `Name=gpu Type=test File=${root}/gpu[0-${gpus - 1}]\n`);
     for (let i = 0; i < gpus; i++) execFileSync('mknod', [join(root, `gpu${i}`), 'c', '1', '3']);
   }
-  const context: OpsContext = { paths, submitUser, apiGid, slurmConf: paths.slurmConf };
+  const context: OpsContext = { paths, submitUser, apiGid, slurmConf: paths.slurmConf, jobPath: SYSTEM_PATH };
   const environment = { PATH: '/usr/sbin:/usr/bin:/sbin:/bin', SLURM_CONF: paths.slurmConf };
   const running = new Map<Daemon, ChildProcess>();
 

@@ -31,7 +31,7 @@ const ATTEMPTS: Readonly<Record<string, string>> = {
   'read the munge key': 'cat "$(find "$ROOT/slurm" "$ROOT/run" -name "munge*key" 2>/dev/null | grep .)"',
   "write Slurm's configuration": 'echo "SlurmUser=root" >> "$ROOT/slurm/etc/slurm.conf"',
   "read Slurm's state": 'ls "$ROOT/slurm/state"',
-  "write a daemon's service folder": 'find "$ROOT/run" -writable -not -type l 2>/dev/null | grep .',
+  "write a daemon's service folder": 'find "$ROOT/run" -writable -not -type l -not -type s 2>/dev/null | grep .',
   'become root by sudo': 'sudo -n true',
   'become root by Slurm': 'scontrol update NodeName=node0 State=DOWN Reason=mine',
 };

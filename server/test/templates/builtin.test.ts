@@ -105,6 +105,22 @@ test('given a GPU that PyTorch cannot use it says so and trains on the CPU', {
   assert.equal(json('manifest.json').experimentId, 'job-7');
 });
 
+test('a GPU that PyTorch sees but that does not compute is no reason to fail', {
+  skip: !hasTorch && 'no PyTorch here',
+}, (t) => {
+  const { dataset, run, json } = setUp(t);
+  mkdirSync(join(dataset, 'patch'));
+  writeFileSync(join(dataset, 'patch', 'sitecustomize.py'), 'import torch\ntorch.cuda.is_available = lambda: True');
+  const done = run(
+    'pytorch_example',
+    { epochs: 1, steps: 1 },
+    { CUDA_VISIBLE_DEVICES: '0', PYTHONPATH: join(dataset, 'patch') },
+  );
+  assert.equal(done.status, 0, done.stderr);
+  assert.match(done.stdout, /WARNING: the job was given GPU 0, but it does not compute/);
+  assert.equal(json('result.json').cuda_available, false);
+});
+
 test('without PyTorch it fails, says how to get it, and writes nothing', (t) => {
   const { dataset, result, run } = setUp(t);
   mkdirSync(join(dataset, 'none'));

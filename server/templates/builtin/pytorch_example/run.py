@@ -31,7 +31,7 @@ def choose_device():
         return torch.device("cpu"), 0
     try:
         torch.ones(1, device="cuda").add_(1).cpu()
-    except RuntimeError as error:
+    except (RuntimeError, AssertionError) as error:
         print(f"WARNING: the job was given GPU {given}, but it does not compute ({error}): training on the CPU")
         return torch.device("cpu"), 0
     return torch.device("cuda"), torch.cuda.device_count()
