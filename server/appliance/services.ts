@@ -93,7 +93,7 @@ function cleanEnd(root: string): string {
 function slurmdCheck(nodeName: string, port: number, daemonPid: string, ourPid: string, undrain: string): string {
   const q = (text: string) => quote([text]);
   const hexPort = port.toString(16).toUpperCase().padStart(4, '0');
-  return `read -r daemon <${q(daemonPid)} && read -r ours _ <${q(ourPid)} && [ "$daemon" = "$ours" ] || exit 1
+  return `[ -e ${q(daemonPid)} ] && read -r daemon <${q(daemonPid)} && read -r ours _ <${q(ourPid)} && [ "$daemon" = "$ours" ] || exit 1
 grep -q ': [0-9A-F]*:${hexPort} [0-9A-F]*:0000 0A ' /proc/net/tcp /proc/net/tcp6 2>/dev/null || exit 1
 node="$(scontrol -o show node ${nodeName} 2>/dev/null)" || exit 1
 state="\${node#* State=}"; state="\${state%% *}"
