@@ -9,8 +9,8 @@ import type { DataContext } from './data-context.ts';
  * Children that handle hostile bytes. Each has a user and group number of its own that nobody else on the machine has, no supplementary
  * groups, no capability and no way to get one, an empty environment, bounded memory and file size, and it dies with us.
  */
-const FIRST_UID = 61_184; // what systemd reserves for its dynamic users (https://systemd.io/UIDS-GIDS/); nobody has these numbers
-const LAST_UID = 65_519;
+const FIRST_UID = 65_000; // from here on Debian gives numbers to nobody (policy 9.2.2; 64030 is slurm's), and up to 65519 they are
+const LAST_UID = 65_519; // systemd's for users that come and go (https://systemd.io/UIDS-GIDS/)
 const inUse = new Set<number>();
 
 /** A number for one piece of work; give it back with `releaseUid`. */
