@@ -64,7 +64,7 @@ async function endJobs(): Promise<void> {
 
 /** The processes of all jobs, as slurmd knows them. */
 async function jobProcesses(): Promise<ProcessId[]> {
-  const text = (await quietly('scontrol', ['listpids'], 2000)) ?? '';
+  const text = (await quietly('scontrol', ['listpids', '*', facts.node.nodeName], 2000)) ?? '';
   return text.split('\n').flatMap((line) => {
     const pid = Number(/^\s*(\d+)\s/.exec(line)?.[1] ?? 0);
     const found = pid > 1 ? readProcess(pid) : null;
