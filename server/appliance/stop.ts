@@ -53,7 +53,7 @@ async function endJobs(): Promise<void> {
   if (before.length === 0) return;
   const steps = stepDaemons(before);
   // CANCELLED in Slurm's record, which the next life reports for what it was: the appliance stopped.
-  await quietly('scancel', ['--state=RUNNING,SUSPENDED'], 2000);
+  await Promise.all(['RUNNING', 'SUSPENDED'].map((state) => quietly('scancel', [`--state=${state}`], 2000)));
   await waitForEnd(before, JOB_GRACE_MILLISECONDS);
   const left = [...before.filter(isAlive), ...(await jobProcesses())];
   for (const each of left) signal(each, 'SIGKILL');
