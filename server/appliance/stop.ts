@@ -55,7 +55,7 @@ async function endJobs(): Promise<void> {
   if (before.length === 0) return;
   const steps = stepDaemons(before);
   // CANCELLED in Slurm's record, which the next life reports for what it was: the appliance stopped.
-  await quietly('scancel', ['--state=RUNNING,SUSPENDED'], 2000);
+  await Promise.all(['RUNNING', 'SUSPENDED'].map((state) => quietly('scancel', [`--state=${state}`], 2000)));
   await waitForEnd(before, JOB_GRACE_MILLISECONDS);
   const left = [...before.filter(isAlive), ...(await jobProcesses())];
   for (const each of left) signal(each, 'SIGKILL');
@@ -66,7 +66,7 @@ async function endJobs(): Promise<void> {
 
 /** The processes of all jobs, as slurmd knows them. */
 async function jobProcesses(): Promise<ProcessId[]> {
-  const text = (await quietly('scontrol', ['listpids'], 2000)) ?? '';
+  const text = (await quietly('scontrol', ['listpids', '*', facts.node.nodeName], 2000)) ?? '';
   return text.split('\n').flatMap((line) => {
     const pid = Number(/^\s*(\d+)\s/.exec(line)?.[1] ?? 0);
     const found = pid > 1 ? readProcess(pid) : null;

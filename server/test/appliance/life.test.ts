@@ -109,8 +109,10 @@ describe('a running appliance', { timeout: 120_000 }, () => {
   }
 
   test('shows on /health that a daemon is down', async () => {
-    process.kill(appliance.daemonPid('slurmctld') ?? 0, 'SIGKILL');
-    await waitUntil('/health is 503', 3000, async () => (await healthStatus(appliance.baseUrl)) === 503);
+    const service = join(appliance.root, 'run/service/slurmctld');
+    execFileSync('s6-svc', ['-d', service]);
+    await waitUntil('/health is 503', 5000, async () => (await healthStatus(appliance.baseUrl)) === 503);
+    execFileSync('s6-svc', ['-u', service]);
     await waitUntil('/health is 200 again', 15_000, async () => (await healthStatus(appliance.baseUrl)) === 200);
   });
 

@@ -4,7 +4,7 @@ import type { RunningAppliance } from './appliance.ts';
 /** Submits straight to Slurm as the submit user; output goes to `/tmp/jr-test-<id>.out`. Returns Slurm's number. */
 export function submit(appliance: RunningAppliance, args: readonly string[], command: string): string {
   const asRunner = ['--reuid=runner', '--regid=runner', '--clear-groups'];
-  const options = ['--parsable', '--output=/tmp/jr-test-%j.out', ...args];
+  const options = ['--parsable', '--mem=50', '--output=/tmp/jr-test-%j.out', ...args];
   return execFileSync('setpriv', [...asRunner, 'sbatch', ...options, '--wrap', command], {
     env: appliance.slurmEnv,
     cwd: '/tmp',
