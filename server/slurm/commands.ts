@@ -159,3 +159,16 @@ export function scancelFailed({ stderr, exitCode }: Said): boolean {
 export function scontrolNodeArguments(): string[] {
   return ['-o', 'show', 'node'];
 }
+
+/**
+ * The node's name when slurmctld itself drained it because slurmd knew a job that slurmctld had forgotten (job_mgr.c, "Duplicate
+ * jobid"); null otherwise.
+ */
+export function drainedByForgetfulness(node: string): string | null {
+  if (!/ State=\S*DRAIN/.test(node) || !/ Reason=Duplicate jobid \[slurm@/.test(node)) return null;
+  return /^NodeName=([\w-]+) /.exec(node)?.[1] ?? null;
+}
+
+export function scontrolResumeArguments(nodeName: string): string[] {
+  return ['update', `nodename=${nodeName}`, 'state=resume'];
+}

@@ -45,7 +45,8 @@ export function judge(evidence: Evidence): Judgement {
   const claimed = typeof witness.claim === 'object' && witness.claim !== null ? witness.claim : null;
   const mine = ownerId(evidence, live, claimed);
   const waiting = live.filter((row) => row.state === 'PENDING' && row.slurmId !== mine).map((row) => row.slurmId);
-  const record = records.findLast((each) => (mine === null ? isOfThisTry(each, evidence) : each.slurmId === mine));
+  // The first of several: after a loss of memory Slurm ends the same job again, in its own way.
+  const record = records.find((each) => (mine === null ? isOfThisTry(each, evidence) : each.slurmId === mine));
   const row = rows.find((each) => each.slurmId === mine);
   const end = record ?? (row !== undefined && !LIVE.has(row.state) ? asRecord(row) : undefined);
 
@@ -77,11 +78,13 @@ function isOfThisTry({ submitTime }: CompletionRecord, { submittingSince }: Evid
 const LAUNCHES = 5;
 
 /**
- * Slurm had taken it and then could not start it, through no fault of the job's and by nobody's wish: the node failed, or slurmctld
- * lost its memory and met a job that it did not know ("Duplicate jobid"). Without a claim the command never ran.
+ * Slurm had taken it and then could not start it, through no fault of the job's and by nobody's wish: the node failed; slurmctld lost
+ * its memory and met a job that it did not know ("Duplicate jobid"), or lost the script ("Script for JobId=7 lost, state set to
+ * FAILED", which it records as 0:1 without a node). Without a claim the command never ran.
  */
-function mayStartAgain({ state, placed }: CompletionRecord, { records, cancelWished }: Evidence): boolean {
-  if (cancelWished || records.length >= LAUNCHES) return false;
+function mayStartAgain({ state, placed, exitCode, signal }: CompletionRecord, evidence: Evidence): boolean {
+  if (evidence.cancelWished || evidence.records.length >= LAUNCHES) return false;
+  if (/^FAILED/.test(state)) return !placed && exitCode === 0 && signal === 1;
   return /^(NODE_FAIL|BOOT_FAIL)/.test(state) || (placed && /^CANCELLED/.test(state));
 }
 
@@ -123,7 +126,7 @@ function vanished(claimed: Claim | null, { earlierLife }: Evidence): Outcome {
 
 function byNote({ exitCode }: EndNote): Outcome {
   const status = exitCode === 0 ? 'COMPLETED' : 'FAILED';
-  const reason = [exitReason(exitCode), 'by its own note: Slurm has no record of its end'].filter(Boolean).join('; ');
+  const reason = [exitReason(exitCode), 'by its own note, since Slurm lost its end'].filter(Boolean).join('; ');
   return { status, exitCode, signal: null, reason };
 }
 
@@ -201,12 +204,23 @@ function endAt({ witness, now }: Evidence, endTime: number | null): number {
 }
 
 function outcomeOf(end: End, note: EndNote | null): Outcome {
+  if (note !== null && endedBefore(note, end)) return byNote(note);
   const word = end.state.replace(/\+.*$/, '').replace(/^CANCELLED.*$/, 'CANCELLED');
   const status = (END_STATUSES as readonly string[]).includes(word) ? (word as EndStatus) : 'FAILED';
   const signal = end.signal === 0 ? null : end.signal;
   // For a job that was killed Slurm's record says 0:0 or 0:15; the script knows the command's own code.
   const own = status === 'COMPLETED' || status === 'FAILED' ? end.exitCode : (note?.exitCode ?? null);
   return { status, exitCode: signal === null ? own : (note?.exitCode ?? null), signal, reason: reasonOf(status, end) };
+}
+
+/**
+ * The script had come to its own end before Slurm ended the job: a slurmctld that had forgotten the end met it again and failed or
+ * cancelled it. Slurm's times are whole seconds, rounded down.
+ */
+function endedBefore(note: EndNote, { state, exitCode, endTime }: End): boolean {
+  const spoilt =
+    /^(NODE_FAIL|BOOT_FAIL|CANCELLED)/.test(state) || (/^FAILED/.test(state) && exitCode !== note.exitCode);
+  return spoilt && endTime !== null && endTime > note.at;
 }
 
 function reasonOf(status: EndStatus, { exitCode, signal, state }: End): string {
