@@ -2,9 +2,10 @@ import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { crc32, createInflateRaw, inflateRawSync } from 'node:zlib';
 import { partsOf } from './entry-rules.ts';
+import { FileWindow } from './file-window.ts';
 import { quoted, Refusal } from './refusal.ts';
 import type { TreeWriter } from './tree-writer.ts';
-import { openZip, read, type ZipRecord } from './zip-directory.ts';
+import { openZip, type ZipRecord } from './zip-directory.ts';
 
 /** Up to here an entry is inflated in one call: a stream's set-up costs more than the work. */
 const SMALL_BYTES = 1024 * 1024;
@@ -13,22 +14,23 @@ const FILE_TYPE = 0o170000;
 
 /** Unpacks the zip archive behind `fd`, a regular file. Throws a Refusal. */
 export async function unpackZip(fd: number, fileBytes: number, maxEntries: number, tree: TreeWriter): Promise<void> {
-  const directory = openZip(fd, fileBytes);
+  const file = new FileWindow(fd);
+  const directory = openZip(file, fileBytes);
   if (directory.entries > maxEntries) {
     throw new Refusal(`the archive has ${directory.entries} entries; at most ${maxEntries} are allowed`);
   }
   const extents: [number, number][] = [];
   for await (const record of directory.records()) {
     tree.count();
-    const content = localContent(fd, record);
+    const content = localContent(file, record);
     if (content + record.compressedSize > directory.offset) throw lies(record, 'its content overlaps the directory');
     extents.push([record.localOffset, content + record.compressedSize]);
-    await unpackEntry(fd, record, content, tree);
+    await unpackEntry(file, record, content, tree);
   }
   refuseOverlaps(extents);
 }
 
-async function unpackEntry(fd: number, record: ZipRecord, content: number, tree: TreeWriter): Promise<void> {
+async function unpackEntry(file: FileWindow, record: ZipRecord, content: number, tree: TreeWriter): Promise<void> {
   const name = record.name;
   if (name.includes(0x5c))
     throw new Refusal(`the path ${quoted(name)} contains a backslash; zip separates folders by "/"`);
@@ -44,28 +46,28 @@ async function unpackEntry(fd: number, record: ZipRecord, content: number, tree:
   if (type === 0o120000) {
     if (record.size > 4096) throw new Refusal(`the link ${quoted(name)} has a target that is too long`);
     const target: Buffer[] = [];
-    await inflate(fd, record, content, (chunk) => void target.push(Buffer.from(chunk)));
+    await inflate(file, record, content, (chunk) => void target.push(Buffer.from(chunk)));
     tree.symbolicLink(parts, Buffer.concat(target));
     return;
   }
   if (type !== 0 && type !== 0o100000) throw new Refusal(`the entry ${quoted(name)} is a device, a FIFO or a socket`);
   tree.open(parts, mode, record.size);
-  await inflate(fd, record, content, (chunk) => tree.write(chunk));
+  await inflate(file, record, content, (chunk) => tree.write(chunk));
   tree.close();
 }
 
 /** Checks the header that stands before the content against the directory's record; returns where the content begins. */
-function localContent(fd: number, record: ZipRecord): number {
+function localContent(file: FileWindow, record: ZipRecord): number {
   if ((record.flags & 0x2041) !== 0) throw new Refusal(`the entry ${quoted(record.name)} is encrypted`);
   if (record.method !== 0 && record.method !== 8) {
     throw new Refusal(
       `the entry ${quoted(record.name)} is compressed by method ${record.method}; only "stored" and "deflated" are allowed`,
     );
   }
-  const header = read(fd, record.localOffset, 30);
+  const header = file.at(record.localOffset, 30 + record.name.length);
   if (header.readUInt32LE(0) !== 0x04034b50) throw lies(record, 'there is no entry where the directory says');
   const nameBytes = header.readUInt16LE(26);
-  if (nameBytes !== record.name.length || !read(fd, record.localOffset + 30, nameBytes).equals(record.name)) {
+  if (nameBytes !== record.name.length || !header.subarray(30).equals(record.name)) {
     throw lies(record, 'it has another name in the directory');
   }
   const flags = header.readUInt16LE(6);
@@ -81,7 +83,12 @@ function localContent(fd: number, record: ZipRecord): number {
   return record.localOffset + 30 + nameBytes + header.readUInt16LE(28);
 }
 
-async function inflate(fd: number, record: ZipRecord, offset: number, take: (chunk: Buffer) => void): Promise<void> {
+async function inflate(
+  file: FileWindow,
+  record: ZipRecord,
+  offset: number,
+  take: (chunk: Buffer) => void,
+): Promise<void> {
   let size = 0;
   let checksum = 0;
   const measure = (chunk: Buffer) => {
@@ -92,13 +99,13 @@ async function inflate(fd: number, record: ZipRecord, offset: number, take: (chu
   };
   let consumed = record.compressedSize;
   if (record.method === 0) {
-    for (const chunk of chunks(fd, offset, record.compressedSize)) measure(chunk);
+    for (const chunk of chunks(file, offset, record.compressedSize)) measure(chunk);
   } else if (record.compressedSize <= SMALL_BYTES && record.size <= SMALL_BYTES) {
-    consumed = inflateSmall(fd, record, offset, measure);
+    consumed = inflateSmall(file, record, offset, measure);
   } else {
     const stream = createInflateRaw({ chunkSize: CHUNK_BYTES });
     await pipeline(
-      Readable.from(chunks(fd, offset, record.compressedSize)),
+      Readable.from(chunks(file, offset, record.compressedSize)),
       stream,
       async (source: AsyncIterable<Buffer>) => {
         for await (const chunk of source) measure(chunk);
@@ -114,8 +121,8 @@ async function inflate(fd: number, record: ZipRecord, offset: number, take: (chu
     throw new Refusal(`the entry ${quoted(record.name)} is damaged: its checksum is wrong`);
 }
 
-function inflateSmall(fd: number, record: ZipRecord, offset: number, measure: (chunk: Buffer) => void): number {
-  const packed = read(fd, offset, record.compressedSize);
+function inflateSmall(file: FileWindow, record: ZipRecord, offset: number, measure: (chunk: Buffer) => void): number {
+  const packed = file.at(offset, record.compressedSize);
   let result: { readonly buffer: Buffer; readonly engine: { readonly bytesWritten: number } };
   try {
     // With `info` it answers what it consumed, too (https://nodejs.org/docs/latest-v20.x/api/zlib.html#class-options).
@@ -132,9 +139,9 @@ function inflateSmall(fd: number, record: ZipRecord, offset: number, measure: (c
   return result.engine.bytesWritten;
 }
 
-function* chunks(fd: number, offset: number, bytes: number): Generator<Buffer> {
+function* chunks(file: FileWindow, offset: number, bytes: number): Generator<Buffer> {
   for (let done = 0; done < bytes; done += CHUNK_BYTES)
-    yield read(fd, offset + done, Math.min(CHUNK_BYTES, bytes - done));
+    yield file.copy(offset + done, Math.min(CHUNK_BYTES, bytes - done));
 }
 
 /** Two entries that share bytes are how a small archive becomes a huge one (https://www.bamsoftware.com/hacks/zipbomb/). */

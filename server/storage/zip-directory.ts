@@ -1,6 +1,6 @@
-import { readSync } from 'node:fs';
 import { Readable } from 'node:stream';
 import { Open } from 'unzipper';
+import type { FileWindow } from './file-window.ts';
 import { Refusal } from './refusal.ts';
 
 /** One record of the central directory, as `unzipper` reads it. */
@@ -34,18 +34,18 @@ const WINDOW_RECORDS = 2_000;
  * Finds the central directory from the file's end. Strict: the end record is the file's last thing (no trailing data), the directory
  * fills the space between content and end record exactly, there is one disk, and both counts agree. Throws a Refusal.
  */
-export function openZip(fd: number, fileBytes: number): ZipDirectory {
-  const at = findEnd(fd, fileBytes);
-  const end = read(fd, at, 22);
+export function openZip(file: FileWindow, fileBytes: number): ZipDirectory {
+  const at = findEnd(file, fileBytes);
+  const end = file.copy(at, 22);
   let entries = end.readUInt16LE(10);
   let bytes = end.readUInt32LE(12);
   let offset = end.readUInt32LE(16);
   let directoryEnd = at;
   let disks = end.readUInt16LE(4) !== 0 || end.readUInt16LE(6) !== 0 || end.readUInt16LE(8) !== entries;
-  const locator = at >= 20 ? read(fd, at - 20, 20) : null;
+  const locator = at >= 20 ? file.copy(at - 20, 20) : null;
   if (locator?.readUInt32LE(0) === END64_LOCATOR) {
     const at64 = safe(locator.readBigUInt64LE(8));
-    const end64 = at64 + 56 <= at - 20 ? read(fd, at64, 56) : null;
+    const end64 = at64 + 56 <= at - 20 ? file.copy(at64, 56) : null;
     if (end64?.readUInt32LE(0) !== END64 || safe(end64.readBigUInt64LE(4)) + 12 !== at - 20 - at64) {
       throw new Refusal('the zip archive is damaged: its zip64 end record is not where it should be');
     }
@@ -69,12 +69,12 @@ export function openZip(fd: number, fileBytes: number): ZipDirectory {
     throw new Refusal('the zip archive is damaged: its directory is not where its end record says');
   if (entries * RECORD_BYTES > bytes)
     throw new Refusal('the zip archive is damaged: its directory is too small for its entries');
-  return { entries, offset, records: () => records(fd, { entries, offset, bytes }) };
+  return { entries, offset, records: () => records(file, { entries, offset, bytes }) };
 }
 
 /** The end record's comment may hold up to 65,535 bytes; only a record whose comment ends where the file ends is one. */
-function findEnd(fd: number, fileBytes: number): number {
-  const tail = read(fd, Math.max(0, fileBytes - 22 - 0xffff), Math.min(fileBytes, 22 + 0xffff));
+function findEnd(file: FileWindow, fileBytes: number): number {
+  const tail = file.copy(Math.max(0, fileBytes - 22 - 0xffff), Math.min(fileBytes, 22 + 0xffff));
   for (let at = tail.length - 22; at >= 0; at--) {
     if (tail.readUInt32LE(at) === END && at + 22 + tail.readUInt16LE(at + 20) === tail.length)
       return fileBytes - tail.length + at;
@@ -83,14 +83,14 @@ function findEnd(fd: number, fileBytes: number): number {
 }
 
 async function* records(
-  fd: number,
+  file: FileWindow,
   directory: { entries: number; offset: number; bytes: number },
 ): AsyncGenerator<ZipRecord> {
   const end = directory.offset + directory.bytes;
   let at = directory.offset;
   let left = directory.entries;
   while (left > 0) {
-    const window = read(fd, at, Math.min(end - at, 1024 * 1024));
+    const window = file.copy(at, Math.min(end - at, 1024 * 1024));
     const { count, bytes } = wholeRecords(window, Math.min(left, WINDOW_RECORDS));
     if (count === 0) throw new Refusal('the zip archive is damaged: its directory ends in the middle of a record');
     yield* await parse(window.subarray(0, bytes), count);
@@ -152,17 +152,6 @@ function recordOf(file: Awaited<ReturnType<typeof Open.custom>>['files'][number]
     externalAttributes: raw.externalFileAttributes ?? 0,
     localOffset: raw.offsetToLocalFileHeader ?? Number.NaN,
   };
-}
-
-/** `bytes` at `offset`. Throws a Refusal when the file ends before. */
-export function read(fd: number, offset: number, bytes: number): Buffer {
-  const buffer = Buffer.allocUnsafe(bytes);
-  for (let done = 0; done < bytes; ) {
-    const got = readSync(fd, buffer, done, bytes - done, offset + done);
-    if (got === 0) throw new Refusal('the zip archive is truncated');
-    done += got;
-  }
-  return buffer;
 }
 
 function safe(value: bigint): number {
