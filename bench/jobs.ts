@@ -5,6 +5,8 @@ import { Agent, request } from 'node:http';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import Database from 'better-sqlite3';
+import { readWitness } from '../server/slurm/witness.ts';
+import { pathsIn } from '../server/storage/paths.ts';
 import { type RunningAppliance, startAppliance } from '../server/test/house/appliance.ts';
 import { submitJob, uploadBytes, waitForJob } from '../server/test/house/client.ts';
 import { watchMemory } from './memory.ts';
@@ -110,10 +112,9 @@ async function firstInstruction(appliance: RunningAppliance, sha: string): Promi
 }
 
 function startedAt(root: string, id: number): number {
-  const fields = readFileSync(join(root, 'witness', `${id}.started`), 'utf8').split(/\s+/);
-  const time = fields.map(Number).find((value) => value > 1_600_000_000_000);
-  if (time === undefined) throw new Error(`no time in the claim of job ${id}`);
-  return time;
+  const { claim } = readWitness(pathsIn(root), id);
+  if (claim === null || claim === 'unreadable') throw new Error(`job ${id} has left no claim`);
+  return claim.at;
 }
 
 /** POST /jobs and raw sbatch by turns, with the node full of work, so that both only queue. */
@@ -209,6 +210,6 @@ function fillDatabase(path: string): void {
   db.transaction(() => {
     const have = db.prepare('SELECT MAX(id) FROM jobs').pluck().get() as number;
     for (let i = have; i < JOBS_IN_DATABASE; i++) insert.run(row);
-  })();
+  }).immediate();
   db.close();
 }

@@ -105,9 +105,9 @@ export function composeApi({ start, ask, log }: ApiOptions): Api {
         bucketEnabled: start.bucketEnabled,
         health: health.current,
       }),
+      ...jobRoutes({ jobs, files: createJobFiles(paths) }),
       ...datasetRoutes({ datasets, limits: start.limits }),
       ...templateRoutes({ templates }),
-      ...jobRoutes({ jobs, files: createJobFiles(paths) }),
       ...outputRoutes({ outputs }),
     ],
   });

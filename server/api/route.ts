@@ -48,22 +48,34 @@ export function route<
   return definition as unknown as AnyRoute;
 }
 
+/** Routes by their first path segment, so that a request is not held against every path that there is. */
 export function routerOf(routes: readonly AnyRoute[]): Router {
-  const router = Router({ caseSensitive: true, strict: false });
+  const router = Router({ caseSensitive: true });
+  const sections = new Map<string, Router>();
   for (const each of routes) {
-    const handlers: RequestHandler[] = each.body === undefined ? [] : [formBody];
-    handlers.push(async (req, res) => {
-      await each.handler({
-        params: check(each.params ?? empty, req.params, 'path'),
-        query: check(each.query ?? empty, { ...req.query }, 'query'),
-        body: each.body === undefined ? {} : check(each.body, req.body ?? {}, 'body'),
-        req,
-        res,
-      });
-    });
-    router[each.method](each.path.replace(/\{(\w+)\}/g, ':$1'), ...handlers);
+    const [, section = '', rest = ''] = /^(\/[^/]*)(.*)$/.exec(each.path) ?? [];
+    let inner = sections.get(section);
+    if (inner === undefined) {
+      inner = Router({ caseSensitive: true });
+      sections.set(section, inner);
+      router.use(section, inner);
+    }
+    inner[each.method](rest.replace(/\{(\w+)\}/g, ':$1') || '/', ...handlersOf(each));
   }
   return router;
+}
+
+function handlersOf(each: AnyRoute): RequestHandler[] {
+  const handler: RequestHandler = async (req, res) => {
+    await each.handler({
+      params: check(each.params ?? empty, req.params, 'path'),
+      query: check(each.query ?? empty, { ...req.query }, 'query'),
+      body: each.body === undefined ? {} : check(each.body, req.body ?? {}, 'body'),
+      req,
+      res,
+    });
+  };
+  return each.body === undefined ? [handler] : [formBody, handler];
 }
 
 /** Unknown fields are refused by name: a mistyped `gpu=4` must not silently run on one GPU. */

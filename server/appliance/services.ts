@@ -70,7 +70,8 @@ export function writeServices({ root, app, nodeBinary, node, slurmdPort }: Appli
 /**
  * slurmctld saves its state up to 5 s late, so after a kill it gives out numbers again of jobs that slurmd may still be running, and
  * slurmd mixes them up. Before every start FirstJobId is therefore put above all numbers that left a trace: in the record of ended
- * jobs, or as a folder of slurmd's. After an orderly end that is all; after any other, some more may have been given out.
+ * jobs, as a folder of slurmd's, or where the last start began (a job may end while slurmctld is down and leave no trace but slurmd's
+ * memory, which drains the node: "Duplicate jobid"). After an orderly end that is all; after any other, some more may have been given out.
  */
 function countOn(root: string): string {
   const paths = pathsIn(root);
@@ -78,7 +79,7 @@ function countOn(root: string): string {
   const clean = q(cleanEnd(root));
   const conf = q(paths.slurmConf);
   return `margin=100; [ ! -e ${clean} ] || margin=1; rm -f ${clean}
-last="$({ echo 0; tail -c 65536 ${q(paths.jobCompletion)} | sed -n 's/^JobId=\\([0-9]*\\) .*/\\1/p'; ls ${q(paths.slurmSpool)} | sed -n 's/^job0*\\([0-9]*\\)$/\\1/p'; } | sort -n | tail -n 1)"
+last="$({ echo 0; tail -c 65536 ${q(paths.jobCompletion)} | sed -n 's/^JobId=\\([0-9]*\\) .*/\\1/p'; ls ${q(paths.slurmSpool)} | sed -n 's/^job0*\\([0-9]*\\)$/\\1/p'; sed -n 's/^FirstJobId=//p' ${conf}; } | sort -n | tail -n 1)"
 [ "$last" -lt 67000000 ] && [ "$last" -gt 0 ] && sed "s/^FirstJobId=.*/FirstJobId=$((last + margin))/" ${conf} >${conf}.new && mv -f ${conf}.new ${conf}
 `;
 }
@@ -92,7 +93,7 @@ function cleanEnd(root: string): string {
 function slurmdCheck(nodeName: string, port: number, daemonPid: string, ourPid: string, undrain: string): string {
   const q = (text: string) => quote([text]);
   const hexPort = port.toString(16).toUpperCase().padStart(4, '0');
-  return `read -r daemon <${q(daemonPid)} && read -r ours _ <${q(ourPid)} && [ "$daemon" = "$ours" ] || exit 1
+  return `[ -e ${q(daemonPid)} ] && read -r daemon <${q(daemonPid)} && read -r ours _ <${q(ourPid)} && [ "$daemon" = "$ours" ] || exit 1
 grep -q ': [0-9A-F]*:${hexPort} [0-9A-F]*:0000 0A ' /proc/net/tcp /proc/net/tcp6 2>/dev/null || exit 1
 node="$(scontrol -o show node ${nodeName} 2>/dev/null)" || exit 1
 state="\${node#* State=}"; state="\${state%% *}"

@@ -7,6 +7,8 @@ export interface CompletionRecord {
   readonly slurmId: string;
   readonly jobId: JobId;
   readonly state: string;
+  /** Slurm had given it the node: it was about to start, or had. */
+  readonly placed: boolean;
   readonly exitCode: number;
   readonly signal: number;
   readonly submitTime: number | null;
@@ -16,19 +18,20 @@ export interface CompletionRecord {
 
 // The order of the fields is that of src/plugins/jobcomp/filetxt (JOB_FORMAT), the same in 22.05 and 24.11.
 const LINE =
-  /^JobId=(\d+) UserId=\S+ GroupId=\S+ Name=(\S+) JobState=(\S+) .*?StartTime=(\S+) EndTime=(\S+) .* SubmitTime=(\S+) .* ExitCode=(\d+):(\d+) ?$/;
+  /^JobId=(\d+) UserId=\S+ GroupId=\S+ Name=(\S+) JobState=(\S+) .*?StartTime=(\S+) EndTime=(\S+) NodeList=(\S+) .* SubmitTime=(\S+) .* ExitCode=(\d+):(\d+) ?$/;
 
 /** Null for jobs that are not ours and for lines that make no sense. */
 export function parseCompletion(line: string): CompletionRecord | null {
   const match = LINE.exec(line);
   if (match === null) return null;
-  const [, slurmId, name, state, start, end, submit, exitCode, signal] = match as unknown as string[];
+  const [, slurmId, name, state, start, end, nodes, submit, exitCode, signal] = match as unknown as string[];
   const jobId = jobIdOfName(name ?? '');
   if (jobId === null || slurmId === undefined || state === undefined) return null;
   return {
     slurmId,
     jobId,
     state,
+    placed: nodes !== '(null)' && nodes !== undefined,
     exitCode: Number(exitCode),
     signal: Number(signal),
     submitTime: localTime(submit),

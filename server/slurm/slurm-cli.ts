@@ -67,6 +67,7 @@ export function createSlurmCli({ ask, paths, templates, generation, log, reachab
     else if (!deadSince.has(id)) deadSince.set(id, now);
     return {
       externalId: externalIdOf(state),
+      cancelWished: job.cancelRequestedAt !== null,
       submittingSince: state.phase === 'submitting' ? state.since : null,
       rows,
       records: records.get(id) ?? [],

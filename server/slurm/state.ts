@@ -9,6 +9,7 @@ import type { Claim, EndNote, Witness } from './witness.ts';
 export interface Evidence {
   /** Slurm's number as we last stored it. */
   readonly externalId: string | null;
+  readonly cancelWished: boolean;
   /** Since when it is being handed over; null when it is not. */
   readonly submittingSince: number | null;
   /** squeue's rows by this job's name; null when Slurm was not asked. */
@@ -49,10 +50,11 @@ export function judge(evidence: Evidence): Judgement {
   const end = record ?? (row !== undefined && !LIVE.has(row.state) ? asRecord(row) : undefined);
 
   if (witness.claim === null) {
-    if (end !== undefined && !live.some((each) => each.slurmId === mine))
-      return done(endedUnclaimed(end, evidence), waiting);
     const waits = live.find((each) => each.slurmId === mine);
     if (waits !== undefined) return { observation: queued(waits, evidence), surplus: waiting };
+    if (record !== undefined && mayStartAgain(record, evidence))
+      return { observation: { kind: 'gone' }, surplus: waiting };
+    if (end !== undefined) return done(endedUnclaimed(end, evidence), waiting);
     if (evidence.rows === null) return unclear('Slurm was not asked');
     return { observation: { kind: 'gone' }, surplus: [] };
   }
@@ -69,6 +71,18 @@ export function judge(evidence: Evidence): Judgement {
 /** Of a job whose number we never heard: not the record of an earlier try. Slurm's times are whole seconds. */
 function isOfThisTry({ submitTime }: CompletionRecord, { submittingSince }: Evidence): boolean {
   return submittingSince !== null && submitTime !== null && submitTime >= submittingSince - 1000;
+}
+
+/** Launches that Slurm may spoil before a job is reported as failed. */
+const LAUNCHES = 5;
+
+/**
+ * Slurm had taken it and then could not start it, through no fault of the job's and by nobody's wish: the node failed, or slurmctld
+ * lost its memory and met a job that it did not know ("Duplicate jobid"). Without a claim the command never ran.
+ */
+function mayStartAgain({ state, placed }: CompletionRecord, { records, cancelWished }: Evidence): boolean {
+  if (cancelWished || records.length >= LAUNCHES) return false;
+  return /^(NODE_FAIL|BOOT_FAIL)/.test(state) || (placed && /^CANCELLED/.test(state));
 }
 
 /** Claimed, and neither alive nor recorded as ended: what the script noted at its end, or nothing. */

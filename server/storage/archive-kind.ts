@@ -72,14 +72,16 @@ export function looksLikeTar(block: Buffer): boolean {
   const match = /^ *([0-7]{1,7})[ \0]/.exec(field);
   if (match?.[1] === undefined || block[0] === undefined) return false;
   const expected = Number.parseInt(match[1], 8);
-  let unsigned = 0;
-  let signed = 0;
-  for (const [index, byte] of block.subarray(0, 512).entries()) {
-    const counted = index >= 148 && index < 156 ? 32 : byte;
-    unsigned += counted;
-    signed += counted > 127 ? counted - 256 : counted;
+  let sum = 8 * 32;
+  let high = 0;
+  // An indexed loop, because this runs over every header of a million.
+  for (let at = 0; at < 512; at++) {
+    if (at === 148) at = 156;
+    const byte = block[at] ?? 0;
+    sum += byte;
+    high += byte >>> 7;
   }
-  return expected === unsigned || expected === signed;
+  return expected === sum || expected === sum - 256 * high;
 }
 
 /**

@@ -3,9 +3,8 @@ import { BlockReader } from './block-reader.ts';
 import { copyFrom } from './copy-source.ts';
 import { Refusal } from './refusal.ts';
 import { TreeWriter } from './tree-writer.ts';
-import { type ChildAnswer, childOrder } from './unpack-order.ts';
+import type { ChildAnswer, ChildOrder } from './unpack-order.ts';
 import { unpackTar } from './unpack-tar.ts';
-import { unpackZip } from './unpack-zip.ts';
 
 /**
  * The program that touches hostile bytes. The root parent starts it as a user of its own that owns nothing but the current folder,
@@ -13,7 +12,7 @@ import { unpackZip } from './unpack-zip.ts';
  */
 async function main(): Promise<ChildAnswer> {
   process.umask(0o022);
-  const order = childOrder.parse(JSON.parse(process.argv[2] ?? ''));
+  const order = JSON.parse(process.argv[2] ?? '') as ChildOrder;
   switch (order.do) {
     case 'links': {
       // A second run, when the tree stands: Node's permission model, which the first run had, allows no relative links.
@@ -25,8 +24,11 @@ async function main(): Promise<ChildAnswer> {
       return copyFrom(order);
     default: {
       const tree = new TreeWriter(order);
-      if (order.do === 'zip') await unpackZip(0, fstatSync(0).size, order.maxEntries, tree);
-      else if (!unpackTar(new BlockReader(0), tree)) return { did: 'nothing' };
+      if (order.do === 'zip') {
+        // Only now, because the zip library takes as long to load as a small tar to unpack.
+        const { unpackZip } = await import('./unpack-zip.ts');
+        await unpackZip(0, fstatSync(0).size, order.maxEntries, tree);
+      } else if (!unpackTar(new BlockReader(0), tree)) return { did: 'nothing' };
       return { did: 'unpacked', ...tree.finish() };
     }
   }

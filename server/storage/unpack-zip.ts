@@ -119,7 +119,12 @@ function inflateSmall(fd: number, record: ZipRecord, offset: number, measure: (c
   let result: { readonly buffer: Buffer; readonly engine: { readonly bytesWritten: number } };
   try {
     // With `info` it answers what it consumed, too (https://nodejs.org/docs/latest-v20.x/api/zlib.html#class-options).
-    result = inflateRawSync(packed, { info: true, maxOutputLength: record.size + 1 }) as never;
+    const room = record.size + 1;
+    result = inflateRawSync(packed, {
+      info: true,
+      maxOutputLength: room,
+      chunkSize: Math.max(64, room),
+    }) as never;
   } catch (error) {
     throw damaged(record, error);
   }

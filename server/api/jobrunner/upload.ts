@@ -70,6 +70,8 @@ export async function receiveUpload(
   const form = multer({
     storage,
     defParamCharset: 'utf8',
+    // What is a name and what a path is for `fileNameFrom` alone to say.
+    preservePath: true,
     limits: { fields: 20, parts: 30, fieldSize: BODY_LIMITS.bytes, fieldNameSize: BODY_LIMITS.fieldNameBytes },
   });
   try {

@@ -1,15 +1,16 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { randomInt } from 'node:crypto';
-import { messageOf } from '../../core/errors.ts';
-import { type ChildAnswer, type ChildOrder, childAnswer } from '../../storage/unpack-order.ts';
+import { z } from 'zod';
+import { ERROR_CODES, messageOf } from '../../core/errors.ts';
+import type { ChildAnswer, ChildOrder } from '../../storage/unpack-order.ts';
 import type { DataContext } from './data-context.ts';
 
 /**
  * Children that handle hostile bytes. Each has a user and group number of its own that nobody else on the machine has, no supplementary
  * groups, no capability and no way to get one, an empty environment, bounded memory and file size, and it dies with us.
  */
-const FIRST_UID = 61_184; // what systemd reserves for its dynamic users (https://systemd.io/UIDS-GIDS/); nobody has these numbers
-const LAST_UID = 65_519;
+const FIRST_UID = 65_000; // from here on Debian gives numbers to nobody (policy 9.2.2; 64030 is slurm's), and up to 65519 they are
+const LAST_UID = 65_519; // systemd's for users that come and go (https://systemd.io/UIDS-GIDS/)
 const inUse = new Set<number>();
 
 /** A number for one piece of work; give it back with `releaseUid`. */
@@ -117,6 +118,24 @@ export function kill(child: ChildProcess): void {
     child.kill('SIGKILL');
   }
 }
+
+/** The child handled hostile bytes, so its answer is checked like a stranger's. */
+const childAnswer: z.ZodType<ChildAnswer> = z.discriminatedUnion('did', [
+  z.object({
+    did: z.literal('unpacked'),
+    files: z.int().nonnegative(),
+    bytes: z.int().nonnegative(),
+    links: z.array(z.tuple([z.string(), z.string()])),
+  }),
+  z.object({ did: z.literal('nothing') }),
+  z.object({ did: z.literal('linked') }),
+  z.object({
+    did: z.literal('copied'),
+    bytes: z.int().nonnegative(),
+    sha256: z.string().regex(/^[0-9a-f]{64}$/),
+  }),
+  z.object({ did: z.literal('refused'), code: z.enum(ERROR_CODES), message: z.string().max(4000) }),
+]);
 
 /** The child's answer, or an error that says how it died. */
 export function answerOf(name: string, { code, signal, stdout, stderr }: Ended): ChildAnswer {

@@ -141,7 +141,12 @@ function judge(kind: ArchiveKind, answer: ChildAnswer, decompressor: Ended | nul
   if (answer.did === 'refused' && !/truncated/.test(answer.message)) return answer;
   const said = decompressor.stderr
     .split('\n')
-    .map((line) => line.replace(/^[^:]*: *(\(?stdin\)?[^:]*|\/\*stdin\*\\) *: */, '').trim())
+    .map((line) =>
+      line
+        .replace(/^(gzip|bzip2|xz|zstd): */, '')
+        .replace(/^\W*stdin\W*: */, '')
+        .trim(),
+    )
     .find((line) => line !== '');
   const format = kind.replace('tar.', '');
   return {

@@ -1,6 +1,7 @@
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import {
   chmodSync,
+  existsSync,
   mkdirSync,
   mkdtempSync,
   readdirSync,
@@ -223,9 +224,12 @@ export function freePort(): Promise<number> {
 /** Character devices that stand in for GPUs; nobody opens them. Returns their prefix. */
 function standInGpus(root: string, count: number): string {
   const folder = `${root}.dev`;
-  rmSync(folder, { recursive: true, force: true });
-  mkdirSync(folder, { mode: 0o755 });
-  for (let n = 0; n < count; n++) execFileSync('mknod', ['-m', '666', join(folder, `nvidia${n}`), 'c', '1', '3']);
+  mkdirSync(folder, { mode: 0o755, recursive: true });
+  // An appliance that runs on this root still needs those of before.
+  for (let n = 0; n < count; n++) {
+    const file = join(folder, `nvidia${n}`);
+    if (!existsSync(file)) execFileSync('mknod', ['-m', '666', file, 'c', '1', '3']);
+  }
   return join(folder, 'nvidia');
 }
 

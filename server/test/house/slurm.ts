@@ -1,6 +1,16 @@
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { chmodSync, chownSync, existsSync, mkdirSync, mkdtempSync, openSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  chownSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  openSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { createServer } from 'node:net';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
@@ -52,6 +62,7 @@ export async function startSlurm({ cpus = 4, gpus = 0 }: HouseSlurmOptions = {})
   const running = new Map<Daemon, ChildProcess>();
 
   const start = async (daemon: Daemon) => {
+    if (daemon === 'slurmctld') raiseFirstJobId(paths.slurmConf);
     const child = spawn(`/usr/sbin/${daemon}`, argumentsOf(daemon, root), {
       env: environment,
       detached: true,
@@ -151,6 +162,13 @@ function tell(program: string, args: readonly string[], env: Readonly<Record<str
   } catch {
     return '';
   }
+}
+
+/** As the appliance does before each start: numbers that a killed slurmctld forgets must not come again. */
+function raiseFirstJobId(slurmConf: string): void {
+  const conf = readFileSync(slurmConf, 'utf8');
+  const first = Number(/^FirstJobId=(\d+)$/m.exec(conf)?.[1] ?? -999) + 1000;
+  writeFileSync(slurmConf, `${conf.replace(/^FirstJobId=.*\n/m, '')}FirstJobId=${first}\n`);
 }
 
 async function endJobs(env: Readonly<Record<string, string>>): Promise<void> {
