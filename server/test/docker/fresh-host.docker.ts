@@ -99,7 +99,7 @@ async function start(): Promise<number> {
       name,
       'sh',
       '-c',
-      'grep -lzE "entrypoint.sh|s6-svscan" /proc/[0-9]*/cmdline 2>/dev/null',
+      'grep -lzE "[e]ntrypoint.sh|[s]6-svscan" /proc/[0-9]*/cmdline 2>/dev/null',
     ]);
     if (Date.now() > end || running.text.trim() === '')
       assert.fail(`not ready:\n${(await engine.tried(['exec', name, 'tail', '-n', '80', '/root/start.log'])).text}`);
