@@ -63,7 +63,8 @@ RUN export DEBIAN_FRONTEND=noninteractive \
  && for file in slurm gres cgroup; do ln -sf "/opt/jobrunner/slurm/etc/$file.conf" "/etc/slurm/$file.conf"; done
 COPY --from=build /build/dist/ /usr/lib/jobrunner/dist/
 COPY entrypoint.sh /usr/lib/jobrunner/
-RUN ln -s /usr/lib/jobrunner/entrypoint.sh /usr/local/bin/jobrunner
+# The second name is for on-start scripts of hosts that replace the entrypoint.
+RUN ln -s /usr/lib/jobrunner/entrypoint.sh /entrypoint.sh && ln -s /entrypoint.sh /usr/local/bin/jobrunner
 # The NVIDIA container runtime puts devices and driver into containers that ask for them by these two.
 ENV NVIDIA_VISIBLE_DEVICES=all \
     NVIDIA_DRIVER_CAPABILITIES=compute,utility \

@@ -76,6 +76,19 @@ ensure_packages() {
   node_is_new_enough || fail 'Node.js 20 or newer is needed (https://nodejs.org/en/download)'
 }
 
+# SQLite's addon comes compiled, from where its makers keep it; where that cannot be reached, it is compiled here.
+install_npm_packages() {
+  local install=(npm --prefix "$here" ci --no-audit --no-fund --loglevel=error)
+  if command -v make >/dev/null 2>&1 && command -v g++ >/dev/null 2>&1; then
+    "${install[@]}" >&2 || fail 'npm ci failed'
+  elif ! "${install[@]}" >"$here/.build.log" 2>&1; then
+    say 'npm ci failed without a compiler: trying again with one'
+    install_packages make g++
+    "${install[@]}" >&2 || fail 'npm ci failed'
+  fi
+  rm -f "$here/.build.log"
+}
+
 # A checkout has sources; the image has only dist/.
 ensure_build() {
   [ -d "$here/server" ] || return 0
@@ -86,7 +99,7 @@ ensure_build() {
     lock="$(cksum <"$here/package-lock.json")"
     if [ "$(cat "$here/node_modules/.jobrunner-lock" 2>/dev/null)" != "$lock" ]; then
       say 'installing the npm packages'
-      (cd "$here" && npm ci --no-audit --no-fund --loglevel=error) >&2 || fail 'npm ci failed'
+      install_npm_packages
       printf '%s\n' "$lock" >"$here/node_modules/.jobrunner-lock"
     fi
   fi

@@ -179,7 +179,7 @@ test('it runs with the rights of a rented container, started by an on-start scri
     ],
     ...[tag, 'infinity'],
   ]);
-  await engine.docker(['exec', '--detach', rented.name, 'sh', '-c', 'exec jobrunner >/onstart.log 2>&1']);
+  await engine.docker(['exec', '--detach', rented.name, 'sh', '-c', 'exec /entrypoint.sh >/onstart.log 2>&1']);
   await ready(rented).catch(async (error) => {
     console.log(await engine.docker(['exec', rented.name, 'cat', '/onstart.log']));
     throw error;
