@@ -38,6 +38,11 @@ flock util-linux
 useradd passwd
 ps procps
 NEEDS
+  # Slurm has room for 63 characters of a host name; this library tells it a shorter one.
+  local host
+  host="$(uname -n)"
+  host="${host%%.*}"
+  [ "${#host}" -lt 64 ] || ldconfig -p | grep -q libnss_wrapper || printf 'libnss-wrapper\n'
   [ -e /etc/ssl/certs/ca-certificates.crt ] || printf 'ca-certificates\n'
 }
 

@@ -10,7 +10,7 @@ import { prepareCgroups } from '../slurm/detect-cgroup.ts';
 import { describeMachine, type Machine } from '../slurm/machine.ts';
 import { type CgroupMode, parseVersion, render, type SlurmVersion, type Templates } from '../slurm/render.ts';
 import { pathsIn } from '../storage/paths.ts';
-import { runPaths, slurmEnvironment } from './facts.ts';
+import { daemonEnvironment, runPaths, slurmEnvironment, slurmHostName } from './facts.ts';
 import { StartError } from './fault.ts';
 import { pickPorts, type SlurmPorts } from './ports.ts';
 
@@ -24,7 +24,7 @@ export async function configureSlurm(options: {
   const paths = pathsIn(root);
   const [version, machine, ports] = await Promise.all([slurmVersion(), askMachine(settings), pickPorts(root)]);
   const cgroup = settings.JR_USE_CGROUPS ? cgroupMode(version) : 'none';
-  const shortName = hostname().split('.')[0] || 'localhost';
+  const shortName = slurmHostName(hostname());
   const node: NodeFacts = {
     // Jobs and node records name the node, so its name never changes; the host's may. Only Slurm's cgroup v1 folders are called
     // after the node and not after the cluster: there two appliances on one host need two names.
@@ -42,7 +42,7 @@ export async function configureSlurm(options: {
       version,
       nodeName: node.nodeName,
       controllerHost: shortName,
-      nodeHost: settings.JR_HOSTNAME ?? shortName,
+      nodeHost: slurmHostName(settings.JR_HOSTNAME ?? shortName),
       cpus: node.cpus,
       memoryMiB: node.memoryMiB,
       gpus: machine.gpus.map(({ files }) => files),
@@ -116,7 +116,7 @@ async function preflight(root: string, nodeName: string, rendered: Templates): P
   const { exitCode, stderr, timedOut } = await execa('slurmd', ['-G', '-N', nodeName], {
     reject: false,
     timeout: 10_000,
-    env: { ...slurmEnvironment(root), SLURM_CONF: join(folder, 'slurm.conf') },
+    env: { ...slurmEnvironment(root), ...daemonEnvironment(hostname()), SLURM_CONF: join(folder, 'slurm.conf') },
     extendEnv: false,
   });
   rmSync(folder, { recursive: true, force: true });

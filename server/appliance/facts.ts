@@ -65,6 +65,21 @@ export function runPaths(root: string) {
 export const DAEMONS = ['munged', 'slurmctld', 'slurmd'] as const;
 export type Daemon = (typeof DAEMONS)[number];
 
+/** Slurm keeps a host's name in 64 bytes, the last of them NUL; Linux allows 64 characters (sethostname(2)). */
+const SLURM_HOST_NAME_MAX = 63;
+
+/** The name by which Slurm's daemons know this host: its first label, cut where Slurm would give up. */
+export function slurmHostName(hostName: string): string {
+  return (hostName.split('.')[0] || 'localhost').slice(0, SLURM_HOST_NAME_MAX);
+}
+
+/** What Slurm's daemons (not its clients: jobs inherit from those) need beside the usual, where the host's name is too long for them. */
+export function daemonEnvironment(hostName: string): Record<string, string> {
+  const label = hostName.split('.')[0] ?? '';
+  if (label.length <= SLURM_HOST_NAME_MAX) return {};
+  return { LD_PRELOAD: 'libnss_wrapper.so', NSS_WRAPPER_HOSTNAME: slurmHostName(hostName) };
+}
+
 /**
  * The only environment that Slurm's programs get from us. Slurm asks the name server for the name of 0.0.0.0 when it listens (24.11's conmgr);
  * where none answers, a container without a way out, that would take 10 s twice at every start (resolv.conf(5): RES_OPTIONS).

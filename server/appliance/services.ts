@@ -1,8 +1,9 @@
 import { mkdirSync, writeFileSync } from 'node:fs';
+import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { quote } from 'shell-quote';
 import { pathsIn } from '../storage/paths.ts';
-import { type ApplianceFacts, runPaths, SYSTEM_PATH, slurmEnvironment } from './facts.ts';
+import { type ApplianceFacts, daemonEnvironment, runPaths, SYSTEM_PATH, slurmEnvironment } from './facts.ts';
 
 /**
  * The folders that s6-svscan supervises (https://skarnet.org/software/s6/servicedir.html). Every script is a few lines of /bin/sh that
@@ -11,7 +12,8 @@ import { type ApplianceFacts, runPaths, SYSTEM_PATH, slurmEnvironment } from './
 export function writeServices({ root, app, nodeBinary, node, slurmdPort }: ApplianceFacts): void {
   const paths = pathsIn(root);
   const run = runPaths(root);
-  const clean = `env -i ${quote(Object.entries(slurmEnvironment(root)).map(([name, value]) => `${name}=${value}`))}`;
+  const environment = { ...slurmEnvironment(root), ...daemonEnvironment(hostname()) };
+  const clean = `env -i ${quote(Object.entries(environment).map(([name, value]) => `${name}=${value}`))}`;
   const q = (text: string) => quote([text]);
 
   const notePid = (name: string) =>

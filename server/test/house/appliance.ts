@@ -29,6 +29,8 @@ export interface ApplianceOptions {
   readonly port?: number;
   /** Prefix of the command: `['unshare', '--uts', …]`, say. */
   readonly wrapper?: readonly string[];
+  /** Another copy's entrypoint.sh. */
+  readonly entrypoint?: string;
 }
 
 export interface RunningAppliance {
@@ -54,8 +56,13 @@ export interface RunningAppliance {
   readonly slurmEnv: Readonly<Record<string, string>>;
 }
 
+export interface LaunchedAppliance extends RunningAppliance {
+  readonly exited: () => boolean;
+  readonly exit: Promise<number | null>;
+}
+
 /** Starts an appliance of our own through entrypoint.sh and waits until it takes jobs. */
-export async function startAppliance(options: ApplianceOptions = {}): Promise<RunningAppliance> {
+export async function startAppliance(options: ApplianceOptions = {}): Promise<LaunchedAppliance> {
   const appliance = await launchAppliance(options);
   try {
     await waitUntil('the appliance takes jobs', 60_000, async () => {
@@ -71,14 +78,13 @@ export async function startAppliance(options: ApplianceOptions = {}): Promise<Ru
 }
 
 /** The same without waiting for readiness: for starts that are to fail. */
-export async function launchAppliance(
-  options: ApplianceOptions,
-): Promise<RunningAppliance & { readonly exited: () => boolean; readonly exit: Promise<number | null> }> {
+export async function launchAppliance(options: ApplianceOptions): Promise<LaunchedAppliance> {
   const root = options.root ?? newRoot();
   const port = options.port ?? (await freePort());
   const token = options.env?.JR_AUTH_TOKEN ?? 'test-token-0123456789';
-  const [file, ...args] = [...(options.wrapper ?? []), ENTRYPOINT];
-  const child = spawn(file ?? ENTRYPOINT, args, {
+  const entrypoint = options.entrypoint ?? ENTRYPOINT;
+  const [file, ...args] = [...(options.wrapper ?? []), entrypoint];
+  const child = spawn(file ?? entrypoint, args, {
     stdio: ['ignore', 'pipe', 'pipe'],
     env: {
       PATH: process.env.PATH,
