@@ -1,3 +1,4 @@
+import { execFileSync } from 'node:child_process';
 import {
   chmodSync,
   chownSync,
@@ -46,15 +47,37 @@ export function ensureTree(root: string, { api, submit, slurm, munge }: ServiceU
     [join(paths.run, 'slurmctld'), slurm.uid, slurm.gid, 0o755],
     [join(paths.run, 'slurmd'), 0, 0, 0o755],
   ];
+  adoptNumbers(root, { api, submit });
   for (const [path, uid, gid, mode] of folders) ensureFolder(path, uid, gid, mode);
   for (const name of readdirSync(paths.staging)) rmSync(join(paths.staging, name), { recursive: true, force: true });
   ensureFile(paths.jobCompletion, slurm.uid, api.gid, 0o640);
   // SQLite gives its other files the mode of this one.
   ensureFile(paths.database, api.uid, api.gid, 0o600);
-  // A volume that another machine used may know our user under another number.
   for (const file of [`${paths.database}-wal`, `${paths.database}-shm`, paths.token]) {
     if (existsSync(file)) ensureFile(file, api.uid, api.gid, 0o600);
   }
+}
+
+/**
+ * A volume that another machine or image used may know our users under other numbers: everything of theirs gets today's. `-h`: what a
+ * job left may be links; they are never followed (nor does `-R` by default).
+ */
+function adoptNumbers(root: string, { api, submit }: Pick<ServiceUsers, 'api' | 'submit'>): void {
+  const paths = pathsIn(root);
+  const oldApi = ownerOf(paths.datasets);
+  const oldSubmit = ownerOf(paths.witness);
+  const give = (from: number, to: string, folders: readonly string[]) => {
+    const present = folders.filter((folder) => existsSync(folder));
+    execFileSync('chown', ['-Rh', `--from=${from}`, to, '--', ...present], { stdio: 'ignore' });
+  };
+  if (oldApi !== null && oldApi !== api.uid) give(oldApi, `${api.uid}:${submit.gid}`, [paths.datasets]);
+  if (oldSubmit !== null && oldSubmit !== submit.uid) {
+    give(oldSubmit, `${submit.uid}:${api.gid}`, [paths.results, paths.logs, paths.witness, paths.jobs]);
+  }
+}
+
+function ownerOf(path: string): number | null {
+  return existsSync(path) ? lstatSync(path).uid : null;
 }
 
 function ensureFolder(path: string, uid: number, gid: number, mode: number): void {
