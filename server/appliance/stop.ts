@@ -1,6 +1,7 @@
 import { closeSync, existsSync, openSync } from 'node:fs';
 import { join } from 'node:path';
 import { execa } from 'execa';
+import { removeCgroups } from '../slurm/detect-cgroup.ts';
 import { readFacts, runPaths, slurmEnvironment } from './facts.ts';
 import { allProcesses, end, isAlive, type ProcessId, readProcess, signal, waitForEnd } from './processes.ts';
 
@@ -26,6 +27,7 @@ if (mayStop()) {
   await endJobs();
   await Promise.all([down('slurmd', DAEMON_MILLISECONDS), down('slurmctld', DAEMON_MILLISECONDS)]);
   await Promise.all([down('munged', 1000), down('bucket', BUCKET_MILLISECONDS)]);
+  removeCgroups('/sys/fs/cgroup', facts.node.nodeName);
   await quietly('s6-svscanctl', ['-t', run.services], 2000);
 }
 

@@ -1,4 +1,4 @@
-import { existsSync, mkdirSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { atLeast, type CgroupMode, type SlurmVersion } from './render.ts';
 
@@ -32,6 +32,21 @@ export function prepareCgroups(version: SlurmVersion, mount: string, systemd: bo
     if (problem !== null) return { possible: false, reason: `may not write ${folder} (${problem})` };
   }
   return { possible: true, mode: 'v1' };
+}
+
+/** What slurmd leaves of cgroup v1 when it ends: its own folders, empty by then (one that is not stays). */
+export function removeCgroups(mount: string, nodeName: string): void {
+  const remove = (folder: string) => {
+    try {
+      for (const entry of readdirSync(folder, { withFileTypes: true })) {
+        if (entry.isDirectory()) remove(join(folder, entry.name));
+      }
+      rmdirSync(folder);
+    } catch {
+      // Absent, or a process is still in it.
+    }
+  };
+  for (const controller of [...V1_CONTROLLERS, 'cpuacct']) remove(join(mount, controller, `slurm_${nodeName}`));
 }
 
 function delegate(mount: string): CgroupAnswer {

@@ -6,6 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
+import { readFacts } from '../../appliance/facts.ts';
 import { prepareCgroups } from '../../slurm/detect-cgroup.ts';
 import { freePort, launchAppliance, newRoot, processesOf, startAppliance, waitUntil } from '../house/appliance.ts';
 import { jobState, submit } from '../house/slurm-commands.ts';
@@ -170,7 +171,9 @@ describe('a start under odd circumstances', { timeout: 120_000 }, () => {
       assert.match(out, /^1$/m, 'one core');
       assert.equal(jobState(appliance, id), 'OUT_OF_MEMORY');
       rmSync(`/tmp/jr-test-${id}.out`);
+      const { node } = readFacts(appliance.root);
       assert.equal(await appliance.stop(), 0);
+      assert.ok(!existsSync(`/sys/fs/cgroup/freezer/slurm_${node.nodeName}`));
     } finally {
       await appliance.remove();
     }
