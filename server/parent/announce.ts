@@ -1,4 +1,4 @@
-import { existsSync, writeFileSync, writeSync } from 'node:fs';
+import { copyFileSync, existsSync, writeFileSync, writeSync } from 'node:fs';
 import { get } from 'node:http';
 import { type ApplianceFacts, runPaths } from '../appliance/facts.ts';
 import { pathsIn } from '../storage/paths.ts';
@@ -16,7 +16,7 @@ export function baseUrl({ host, port }: Pick<ApplianceFacts, 'host' | 'port'>): 
  */
 export function announceWhenReady(facts: ApplianceFacts, token: string, notifyDescriptor: number): { stop(): void } {
   const url = baseUrl(facts);
-  const { announced } = runPaths(facts.root);
+  const { announced, pidFile, readyFile } = runPaths(facts.root);
   let told = false;
   let timer: NodeJS.Timeout | null = null;
   const look = () => {
@@ -27,6 +27,8 @@ export function announceWhenReady(facts: ApplianceFacts, token: string, notifyDe
       response.resume();
       if (!told) {
         told = true;
+        // Its finish script tells by this file that it had been of use.
+        copyFileSync(pidFile('api'), readyFile('api'));
         notify(notifyDescriptor);
       }
       if (existsSync(announced)) return;

@@ -217,9 +217,10 @@ function outcomeOf(end: End, note: EndNote | null): Outcome {
  * The script had come to its own end before Slurm ended the job: a slurmctld that had forgotten the end met it again and failed or
  * cancelled it. Slurm's times are whole seconds, rounded down.
  */
-function endedBefore(note: EndNote, { state, exitCode, endTime }: End): boolean {
+function endedBefore(note: EndNote, { state, exitCode, signal, endTime }: End): boolean {
   const spoilt =
-    /^(NODE_FAIL|BOOT_FAIL|CANCELLED)/.test(state) || (/^FAILED/.test(state) && exitCode !== note.exitCode);
+    /^(NODE_FAIL|BOOT_FAIL|CANCELLED)/.test(state) ||
+    (/^FAILED/.test(state) && (exitCode !== note.exitCode || signal !== 0));
   return spoilt && endTime !== null && endTime > note.at;
 }
 

@@ -24,7 +24,9 @@ async function openRegular(path: string): Promise<FileHandle | null> {
   try {
     file = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK | constants.O_NOCTTY);
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return null;
+    const { code } = error as NodeJS.ErrnoException;
+    if (code === 'ENOENT') return null;
+    if (code === 'ELOOP') throw new AppError('forbidden', 'this file of the job is a link');
     throw error;
   }
   const stat = await file.stat();

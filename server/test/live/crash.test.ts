@@ -4,7 +4,7 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
-import { healthStatus, newRoot, type RunningAppliance, startAppliance, waitUntil } from '../house/appliance.ts';
+import { newRoot, type RunningAppliance, startAppliance, waitUntil } from '../house/appliance.ts';
 import { uploadBytes } from '../house/client.ts';
 
 /**
@@ -40,7 +40,8 @@ interface Acknowledged {
 
 /** Asks again until it is acknowledged; a try without an answer may have made a job too, by another mark. */
 async function submit(): Promise<Acknowledged> {
-  for (;;) {
+  for (const since = Date.now(); ; ) {
+    if (Date.now() - since > 120_000) throw new Error('nothing was acknowledged in two minutes');
     const mark = randomUUID();
     try {
       const response = await appliance.call('/jobs', {
@@ -75,8 +76,22 @@ const DEATHS: readonly (readonly Victim[])[] = [
   ['api', 'slurmctld', 'slurmd', 'munged'],
 ];
 
+/** All daemons and the API take jobs; what it shows instead goes into the message. */
+async function isUp(): Promise<void> {
+  let health = '';
+  await waitUntil('all is up again', 60_000, async () => {
+    const response = await fetch(`${appliance.baseUrl}/health`, { signal: AbortSignal.timeout(2000) }).catch(
+      () => null,
+    );
+    health = response === null ? 'no answer' : await response.text();
+    return response?.status === 200;
+  }).catch((error: Error) => {
+    throw new Error(`${error.message}: ${health}\n${appliance.output().slice(-3000)}`);
+  });
+}
+
 async function strike(death: readonly Victim[], beforeRestart: () => void = () => {}): Promise<void> {
-  await waitUntil('all is up again', 60_000, async () => (await healthStatus(appliance.baseUrl)) === 200);
+  await isUp();
   await delay(Math.random() * 1000);
   for (const name of death) {
     const pid = appliance.daemonPid(name);
@@ -130,12 +145,13 @@ test(`${JOBS} jobs, everything killed at random, Slurm's memory wiped once: each
     }
   })();
   const submitter = async () => {
-    while (acknowledged.length < JOBS) acknowledged.push(await submit());
+    while (killing && acknowledged.length < JOBS) acknowledged.push(await submit());
   };
-  await Promise.all([submitter(), submitter()]);
-  killing = false;
-  await killer;
-  await waitUntil('all is up again', 60_000, async () => (await healthStatus(appliance.baseUrl)) === 200);
+  const stop = () => {
+    killing = false;
+  };
+  await Promise.all([killer.finally(stop), Promise.all([submitter(), submitter()]).finally(stop)]);
+  await isUp();
 
   const ends = new Map<number, View>();
   await waitUntil('all jobs have ended', 60_000 + JOBS * 1000, async () => {
