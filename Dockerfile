@@ -49,7 +49,7 @@ RUN export DEBIAN_FRONTEND=noninteractive \
  && if [ -x /opt/node/bin/node ]; then ln -s /opt/node/bin/node /usr/local/bin/node; else node=nodejs; fi \
  && apt-get install -y --no-install-recommends \
       slurmctld slurmd slurm-client munge s6 s3fs ${node:-} python3 \
-      bzip2 ca-certificates curl gzip jq passwd procps util-linux xz-utils zstd \
+      bzip2 ca-certificates curl gzip jq libnss-wrapper passwd procps util-linux xz-utils zstd \
  && case "$WITH_TORCH" in \
       0) ;; \
       debian) apt-get install -y --no-install-recommends python3-torch ;; \

@@ -89,10 +89,15 @@ const jobFields = (sha: string) => ({
   time_limit: '00:10:00',
 });
 
-/** From the answer of POST /jobs to the claim that the batch script writes first, on an idle node. */
+/**
+ * From the answer of POST /jobs to the claim that the batch script writes first, on an idle node. Slurm's scheduler looks at new batch jobs
+ * at each whole second, so submissions come at random moments, as they do in life: in step with the job before, each would just have
+ * missed the look.
+ */
 async function firstInstruction(appliance: RunningAppliance, sha: string): Promise<BenchRow[]> {
   const waits: number[] = [];
   for (let i = 0; i < FIRST_INSTRUCTIONS; i++) {
+    await new Promise((resolve) => setTimeout(resolve, Math.random() * 1000));
     const answer = JSON.parse(await post(appliance, '/jobs', jobFields(sha))) as { job_id: number };
     const answered = Date.now();
     await waitForJob(appliance, answer.job_id);

@@ -64,6 +64,9 @@ function spawnApi({ api, app, nodeBinary }: ApplianceFacts): ChildProcess {
       '--bounding-set=-all',
       '--inh-caps=-all',
       nodeBinary,
+      // Small boxes are rented too: rather collect more often than grow.
+      '--max-semi-space-size=8',
+      '--max-old-space-size=160',
       '--enable-source-maps',
       join(app, 'api.mjs'),
     ],
