@@ -68,10 +68,8 @@ function hex(head: Buffer, from: number, to: number): string {
  * checksum's own field counted as blanks (POSIX.1-1988 ustar; v7 the same). Some old writers summed signed bytes.
  */
 export function looksLikeTar(block: Buffer): boolean {
-  const field = block.toString('latin1', 148, 156);
-  const match = /^ *([0-7]{1,7})[ \0]/.exec(field);
-  if (match?.[1] === undefined || block[0] === undefined) return false;
-  const expected = Number.parseInt(match[1], 8);
+  const expected = octalIn(block, 148, 156);
+  if (expected === null || block[0] === undefined) return false;
   let sum = 8 * 32;
   let high = 0;
   // An indexed loop, because this runs over every header of a million.
@@ -82,6 +80,22 @@ export function looksLikeTar(block: Buffer): boolean {
     high += byte >>> 7;
   }
   return expected === sum || expected === sum - 256 * high;
+}
+
+/** Blanks, octal digits, then blanks or NULs to the field's end, as tar writes its numbers; null for anything else and for no digit. */
+export function octalIn(block: Buffer, from: number, to: number): number | null {
+  let at = from;
+  while (at < to && block[at] === 0x20) at++;
+  const first = at;
+  let value = 0;
+  for (; at < to; at++) {
+    const digit = (block[at] ?? 0) - 0x30;
+    if (digit < 0 || digit > 7) break;
+    value = value * 8 + digit;
+  }
+  const digits = at - first;
+  while (at < to && (block[at] === 0x20 || block[at] === 0)) at++;
+  return digits > 0 && at === to ? value : null;
 }
 
 /**

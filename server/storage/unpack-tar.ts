@@ -1,5 +1,5 @@
 import { Header } from 'tar/header';
-import { looksLikeTar } from './archive-kind.ts';
+import { looksLikeTar, octalIn } from './archive-kind.ts';
 import type { BlockReader } from './block-reader.ts';
 import { partsOf } from './entry-rules.ts';
 import { type PaxRecords, parsePax } from './pax.ts';
@@ -130,18 +130,12 @@ function readHeader(block: Buffer): { readonly size: number; readonly mode: numb
     throw new Refusal(`the archive is damaged: ${error instanceof Error ? error.message : 'a number in a header'}`);
   }
   // `Header` reads "12abc" as 12; another reader would not, and two readings of one archive are a way to smuggle.
-  const sizeField = block.subarray(124, 136);
-  const octal = /^ *[0-7]*[ \0]*$/.test(sizeField.toString('latin1'));
-  const binary = ((sizeField[0] ?? 0) & 0x80) !== 0;
-  const size = octal || binary ? (rawSize(sizeField, header) ?? -1) : -1;
+  const binary = ((block[124] ?? 0) & 0x80) !== 0;
+  const octal = octalIn(block, 124, 136) ?? (isZero(block.subarray(124, 136)) ? 0 : null);
+  // It also calls the size of a folder 0 whatever is written there; that is for us to refuse.
+  const size = binary && header.type !== 'Directory' ? (header.size ?? -1) : (octal ?? -1);
   if (!Number.isSafeInteger(size) || size < 0) throw new Refusal('the archive is damaged: a header has no valid size');
   return { size, mode: header.mode ?? 0o644 };
-}
-
-function rawSize(field: Buffer, header: Header): number | undefined {
-  // `Header` calls the size of a folder 0 whatever is written there; readers differ on whether content follows, so there must be none.
-  if (header.type !== 'Directory') return header.size ?? (/^[ \0]*$/.test(field.toString('latin1')) ? 0 : undefined);
-  return /^[0 \0]*$/.test(field.toString('latin1')) ? 0 : undefined;
 }
 
 function nameIn(block: Buffer): Buffer {
