@@ -10,7 +10,6 @@ import {
   lstatSync,
   mkdirSync,
   openSync,
-  readdirSync,
   renameSync,
   rmSync,
   writeSync,
@@ -21,7 +20,7 @@ import { runPaths } from './facts.ts';
 import { StartError } from './fault.ts';
 import type { ServiceUsers } from './users.ts';
 
-/** Makes JR_ROOT as `storage/paths.ts` draws it; owners and modes are put right at every start. What an upload left half-made goes. */
+/** Makes JR_ROOT as `storage/paths.ts` draws it; owners and modes are put right at every start. */
 export function ensureTree(root: string, { api, submit, slurm, munge }: ServiceUsers): void {
   const paths = pathsIn(root);
   const run = runPaths(root);
@@ -49,7 +48,6 @@ export function ensureTree(root: string, { api, submit, slurm, munge }: ServiceU
   ];
   adoptNumbers(root, { api, submit });
   for (const [path, uid, gid, mode] of folders) ensureFolder(path, uid, gid, mode);
-  for (const name of readdirSync(paths.staging)) rmSync(join(paths.staging, name), { recursive: true, force: true });
   ensureFile(paths.jobCompletion, slurm.uid, api.gid, 0o640);
   // SQLite gives its other files the mode of this one.
   ensureFile(paths.database, api.uid, api.gid, 0o600);

@@ -10,6 +10,7 @@ import { type BucketState, startBucketProbe } from './bucket-probe.ts';
 import { serve } from './channel.ts';
 import { daemonStates } from './daemons.ts';
 import { createHandlers } from './ops/index.ts';
+import { emptyStaging } from './ops/staging-folder.ts';
 import type { StartMessage, StatusMessage } from './protocol.ts';
 
 /** s6 reads our readiness from this descriptor (`notification-fd`). */
@@ -28,6 +29,8 @@ function run(facts: ApplianceFacts, settings: Settings): void {
   // Whatever a child of ours makes is closed to others unless it says otherwise.
   process.umask(0o022);
   const token = settings.JR_AUTH_TOKEN ?? readFileSync(pathsIn(facts.root).token, 'utf8').trim();
+  // Whoever worked there died with the parent before us.
+  emptyStaging(pathsIn(facts.root), facts.api);
   const api = spawnApi(facts);
   const channel = api.stdio[3] as Duplex;
   const bucket = watchBucket(settings, facts.root);
