@@ -13,7 +13,7 @@ export interface JobStore {
   unfinished(): TrackedJob[];
   /** Whether a job that has not finished works with this dataset. */
   needsDataset(sha256: string): boolean;
-  /** All or none. */
+  /** All or none. On the disk when this returns if one of them is an intention (`submitting`); else a moment later. */
   saveStates(jobs: readonly Pick<Job, 'id' | 'state'>[]): void;
   /** Keeps the first wish. */
   requestCancel(id: JobId, at: number): void;
@@ -67,7 +67,17 @@ export function createJobStore(db: Db): JobStore {
     },
     needsDataset: (sha256) => needs.get(sha256) !== undefined,
     saveStates(jobs) {
-      if (jobs.length > 0) writing(() => saveAll(jobs));
+      if (jobs.length === 0) return;
+      const intends = jobs.some(({ state }) => state.phase === 'submitting');
+      if (intends) return writing(() => saveAll(jobs));
+      // What was seen is seen again after a power cut: not worth a wait for the disk, which would hold up every request. The next
+      // commit that is worth it takes these along.
+      db.pragma('synchronous = NORMAL');
+      try {
+        writing(() => saveAll(jobs));
+      } finally {
+        db.pragma('synchronous = FULL');
+      }
     },
     requestCancel(id, at) {
       writing(() => wish.run(at, id));
