@@ -19,7 +19,7 @@ import { openDatabase } from './sqlite/database.ts';
 import { datasetStore } from './sqlite/dataset-store.ts';
 import { createJobStore } from './sqlite/job-store.ts';
 import { createOutputStore } from './sqlite/output-store.ts';
-import { createJobFiles } from './storage/job-files.ts';
+import { createJobFiles, highestJobFolder } from './storage/job-files.ts';
 import { pathsIn } from './storage/paths.ts';
 import { createTemplateLibrary } from './templates/loader.ts';
 
@@ -43,6 +43,8 @@ export function composeApi({ start, ask, log }: ApiOptions): Api {
   const paths = pathsIn(start.root);
   const db = openDatabase(paths.database, start.nativeBinding === '' ? undefined : start.nativeBinding);
   const store = createJobStore(db);
+  // What lies there under an id must never be shown for another job.
+  store.countOnFrom(highestJobFolder(paths));
   const records = datasetStore(db);
   const templates = createTemplateLibrary({ builtin: start.templates, own: paths.templates });
 

@@ -5,8 +5,10 @@ import type { Executor, Observation, TrackedJob } from '../core/executor.ts';
 import type { Job, JobId, JobSpec, JobState } from '../core/job.ts';
 import { type Action, collected, nextStep, refused, statusOf } from '../core/next-step.ts';
 import type { JobStore } from '../sqlite/job-store.ts';
+import { createCancellations } from './cancellations.ts';
 import { createCollections } from './collections.ts';
 import { createPacer } from './pacer.ts';
+import { createRetries } from './retries.ts';
 import { createSubmissions } from './submissions.ts';
 
 export interface ReconcilerOptions {
@@ -42,9 +44,6 @@ export interface Reconciler {
 }
 
 const JOBS_IN_ONE_GO = 200;
-const CANCEL_AGAIN_MS = 3000;
-const FIRST_RETRY_MS = 1000;
-const LONGEST_RETRY_MS = 30_000;
 
 /**
  * Brings what is stored and what is real together, for ever: looks, lets `nextStep` decide, writes, acts. Starts from the database
@@ -55,8 +54,8 @@ export function createReconciler({ store, executor, collect, generation, log }: 
   const glimpses = new Map<JobId, Pick<Extract<Observation, { kind: 'queued' }>, 'position' | 'estimatedStart'>>();
   /** When the scheduler last answered a submission: an observation that began before it says nothing of that job. */
   const answeredAt = new Map<JobId, number>();
-  const cancelledAt = new Map<JobId, number>();
-  const retries = new Map<JobId, { readonly tries: number; readonly notBefore: number; readonly reason: string }>();
+  const cancellations = createCancellations({ cancel: (id) => executor.cancel(id), log });
+  const retries = createRetries();
   const watching = new AbortController();
   let problem: string | null = null;
 
@@ -74,8 +73,8 @@ export function createReconciler({ store, executor, collect, generation, log }: 
         tracked.set(id, { ...before, state });
         continue;
       }
-      for (const map of [tracked, glimpses, answeredAt, cancelledAt, retries]) map.delete(id);
-      executor.forget(id);
+      for (const map of [tracked, glimpses, answeredAt]) map.delete(id);
+      for (const each of [retries, cancellations, executor]) each.forget(id);
     }
   }
 
@@ -85,7 +84,7 @@ export function createReconciler({ store, executor, collect, generation, log }: 
       if (job === null || job.state.phase !== 'submitting') return;
       const externalId = await executor.submit(job);
       answeredAt.set(id, performance.now());
-      retries.delete(id);
+      retries.forget(id);
       save([{ id, state: { phase: 'queued', externalId, reason: 'None', estimatedStart: null } }]);
       // What the job wrote while the answer was on its way was not looked at.
       pacer.news([id]);
@@ -98,9 +97,7 @@ export function createReconciler({ store, executor, collect, generation, log }: 
       }
       log.warn({ jobId: id, reason: messageOf(error) }, 'job could not be handed over; it will be tried again');
       // Whether the scheduler is down for all is the poll's to find out; this job waits longer each time.
-      const tries = (retries.get(id)?.tries ?? 0) + 1;
-      const waitMs = Math.min(FIRST_RETRY_MS * 2 ** (tries - 1), LONGEST_RETRY_MS);
-      retries.set(id, { tries, notBefore: performance.now() + waitMs, reason: messageOf(error) });
+      retries.add(id, messageOf(error));
       pacer.hurry();
     }
   });
@@ -125,10 +122,6 @@ export function createReconciler({ store, executor, collect, generation, log }: 
     }
   }
 
-  function mustWait(id: JobId): boolean {
-    return (retries.get(id)?.notBefore ?? 0) > performance.now();
-  }
-
   function setProblem(text: string | null): void {
     if ((text === null) !== (problem === null)) log.info({ reason: text }, 'whether the scheduler answers has changed');
     problem = text;
@@ -137,14 +130,7 @@ export function createReconciler({ store, executor, collect, generation, log }: 
   function act(id: JobId, action: Action): void {
     if (action === 'submit') submissions.add(id);
     if (action === 'collect') collections.add(id);
-    if (action !== 'cancel') return;
-    const last = cancelledAt.get(id);
-    if (last !== undefined && performance.now() - last < CANCEL_AGAIN_MS) return;
-    cancelledAt.set(id, performance.now());
-    executor.cancel(id).catch((error: unknown) => {
-      cancelledAt.delete(id);
-      log.warn({ jobId: id, reason: messageOf(error) }, 'job could not be cancelled; it will be tried again');
-    });
+    if (action === 'cancel') cancellations.add(id);
   }
 
   /** One transaction for a handful of jobs. When it fails nothing is acted upon, and the next round does it. */
@@ -157,7 +143,7 @@ export function createReconciler({ store, executor, collect, generation, log }: 
       if (job === undefined || submissions.has(id)) continue;
       const step = nextStep(job, seen.get(id) ?? null, moment);
       // While the scheduler cannot be asked a job stays where it is, so that `submitting` keeps meaning "perhaps known".
-      if (step.action === 'submit' && (submissions.paused || mustWait(id))) continue;
+      if (step.action === 'submit' && (submissions.paused || retries.mustWait(id))) continue;
       if (step.state !== job.state) changes.push({ id, state: step.state });
       if (step.action !== 'none') actions.push([id, step.action]);
     }
@@ -235,7 +221,7 @@ export function createReconciler({ store, executor, collect, generation, log }: 
       const now = Date.now();
       store.requestCancel(id, now);
       tracked.set(id, { ...job, cancelRequestedAt: job.cancelRequestedAt ?? now });
-      cancelledAt.delete(id);
+      cancellations.forget(id);
       log.info({ jobId: id, phase: job.state.phase }, 'cancel requested');
       const known = job.state.phase === 'queued' || job.state.phase === 'running';
       if (known && !submissions.has(id)) act(id, 'cancel');
@@ -248,7 +234,7 @@ export function createReconciler({ store, executor, collect, generation, log }: 
       return {
         queuePosition: seen?.position ?? null,
         estimatedStart: seen?.estimatedStart ?? null,
-        problem: waits ? (retries.get(id)?.reason ?? problem) : null,
+        problem: waits ? (retries.reason(id) ?? problem) : null,
       };
     },
     get problem() {

@@ -15,6 +15,8 @@ export interface JobStore {
   needsDataset(sha256: string): boolean;
   /** All or none. On the disk when this returns if one of them is an intention (`submitting`); else a moment later. */
   saveStates(jobs: readonly Pick<Job, 'id' | 'state'>[]): void;
+  /** The next id is above this one, whatever became of the database: it was deleted, or an old copy was put back. */
+  countOnFrom(id: JobId): void;
   /** Keeps the first wish. */
   requestCancel(id: JobId, at: number): void;
 }
@@ -40,6 +42,9 @@ export function createJobStore(db: Db): JobStore {
   );
   const save = db.prepare('UPDATE jobs SET phase = ?, state = ? WHERE id = ?');
   const wish = db.prepare('UPDATE jobs SET cancel_requested_at = ? WHERE id = ? AND cancel_requested_at IS NULL');
+  const raise = db.prepare(`UPDATE sqlite_sequence SET seq = ? WHERE name = 'jobs' AND seq < ?`);
+  const sequence = db.prepare(`SELECT 1 FROM sqlite_sequence WHERE name = 'jobs'`);
+  const begin = db.prepare(`INSERT INTO sqlite_sequence (name, seq) VALUES ('jobs', ?)`);
   const saveAll = db.transaction((jobs: readonly Pick<Job, 'id' | 'state'>[]) => {
     for (const { id, state } of jobs) save.run(state.phase, JSON.stringify(state), id);
   });
@@ -78,6 +83,11 @@ export function createJobStore(db: Db): JobStore {
       } finally {
         db.pragma('synchronous = FULL');
       }
+    },
+    countOnFrom(id) {
+      // SQLite makes the row at the first insert only, and the table has no key (https://www.sqlite.org/autoinc.html).
+      if (raise.run(id, id).changes > 0 || sequence.get() !== undefined) return;
+      if (id > 0) begin.run(id);
     },
     requestCancel(id, at) {
       writing(() => wish.run(at, id));

@@ -1,4 +1,4 @@
-import { constants } from 'node:fs';
+import { constants, readdirSync } from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';
 import { AppError } from '../core/errors.ts';
 import type { JobId } from '../core/job.ts';
@@ -17,6 +17,14 @@ export interface JobFiles {
 
 export function createJobFiles(paths: Paths): JobFiles {
   return { openLog: (id) => openRegular(paths.log(id)), openScript: (id) => openRegular(paths.jobScript(id)) };
+}
+
+/** The highest id that ever had a folder; 0 when none had. Read once, at the start. */
+export function highestJobFolder({ jobs }: Paths): JobId {
+  return readdirSync(jobs).reduce(
+    (highest, name) => (/^[1-9]\d{0,14}$/.test(name) ? Math.max(highest, Number(name)) : highest),
+    0,
+  );
 }
 
 async function openRegular(path: string): Promise<FileHandle | null> {

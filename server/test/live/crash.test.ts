@@ -12,8 +12,8 @@ import { uploadBytes } from '../house/client.ts';
  * jobs: JR_TEST_CRASH_JOBS.
  */
 const JOBS = Number(process.env.JR_TEST_CRASH_JOBS ?? 60);
-/** One death for so many jobs, about. */
-const JOBS_A_DEATH = 12;
+/** One death for so many jobs: 5 to 40 in all. */
+const JOBS_A_DEATH = Math.max(12, Math.ceil(JOBS / 40));
 const SLOTS = 6;
 
 let appliance: RunningAppliance;

@@ -43,6 +43,17 @@ test('an id is never used twice, also when the newest job was deleted', () => {
   db.close();
 });
 
+test('ids count on from what lies in the folders, also in a database that is new or old', () => {
+  const { db, store } = open('e.db');
+  store.countOnFrom(0);
+  store.countOnFrom(40);
+  assert.equal(store.insert(specOf('x'), pending, 1).id, 41);
+  store.countOnFrom(7);
+  store.countOnFrom(50);
+  assert.equal(store.insert(specOf('x'), pending, 1).id, 51);
+  db.close();
+});
+
 test('the unfinished are told without their parameters; the finished are not among them', () => {
   const { db, store } = open('c.db');
   const jobs = [1, 2, 3].map((at) => store.insert(specOf('x'), pending, at));
