@@ -158,6 +158,12 @@ exit 0
 `;
 }
 
+/** s6-svscan starts all supervisors at once: until the other one's is there (s6-svok), s6-svwait would not wait but fail. */
+function waitFor(name: string, milliseconds: number): string {
+  return `n=0; until s6-svok ../${name} || [ $n -ge 100 ]; do n=$((n + 1)); sleep 0.05; done
+s6-svwait -U -t ${milliseconds} ../${name} || exit 1`;
+}
+
 function script(path: string, body: string): void {
   mkdirSync(join(path, '..'), { recursive: true });
   writeFileSync(path, `#!/bin/sh\n${body}`, { mode: 0o755 });
