@@ -18,12 +18,14 @@ ENV DEBIAN_FRONTEND=noninteractive
 RUN apt-get update \
  && apt-get install -y --no-install-recommends ca-certificates g++ make nodejs npm python3 \
  && rm -rf /var/lib/apt/lists/*
-# Node 20 is needed. Where the base's own archive is older (Debian 12, Ubuntu 24.04), nodejs.org's build comes from npm, to /opt/node.
+# Node 20 is needed. Where the base's own archive is older (Debian 12, Ubuntu 24.04), nodejs.org's build comes from npm, to /opt/node, and
+# npm itself too: Debian's links addons against Debian's libnode.
 RUN mkdir -p /opt/node /build \
  && if [ "$(node -p 'Number(process.versions.node.split(".")[0]) >= 20')" != true ]; then \
       case "$(dpkg --print-architecture)" in amd64) arch=x64 ;; arm64) arch=arm64 ;; *) echo "no Node 20 for this architecture" >&2; exit 1 ;; esac; \
-      npm install --no-audit --no-fund --prefix /tmp/node "node-linux-$arch@20.20.2" \
-   && cp -a "/tmp/node/node_modules/node-linux-$arch/bin" "/tmp/node/node_modules/node-linux-$arch/include" /opt/node/; \
+      npm install --no-audit --no-fund --prefix /tmp/node "node-linux-$arch@20.20.2" npm@10 \
+   && cp -a "/tmp/node/node_modules/node-linux-$arch/bin" "/tmp/node/node_modules/node-linux-$arch/include" /opt/node/ \
+   && ln -s /tmp/node/node_modules/npm/bin/npm-cli.js /opt/node/bin/npm; \
     else apt-get update && apt-get install -y --no-install-recommends libnode-dev; fi
 ENV PATH=/opt/node/bin:$PATH
 WORKDIR /build
@@ -32,7 +34,7 @@ COPY package.json package-lock.json ./
 RUN if [ -d /opt/node/include ]; then export npm_config_nodedir=/opt/node; else export npm_config_nodedir=/usr; fi; \
     npm_config_build_from_source=true npm ci --no-audit --no-fund
 COPY . .
-RUN node server/build.mjs && rm -rf /opt/node/include
+RUN node server/build.mjs && rm -rf /opt/node/include /opt/node/bin/npm
 
 # ---- the image ------------------------------------------------------------------------------------------------------------------
 FROM ${BASE_IMAGE}

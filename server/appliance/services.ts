@@ -42,12 +42,12 @@ export function writeServices({ root, app, nodeBinary, node, slurmdPort }: Appli
     check: `[ -S ${q(run.mungeSocket)} ] || exit 1\n`,
   });
   service('slurmctld', {
-    run: `exec 2>&1\ns6-svwait -U -t 30000 ../munged || exit 1\n${countOn(root)}${notePid('slurmctld')}${onceReady} s6-setuidgid slurm slurmctld -D`,
+    run: `exec 2>&1\n${waitFor('munged', 30_000)}\n${countOn(root)}${notePid('slurmctld')}${onceReady} s6-setuidgid slurm slurmctld -D`,
     check: 'scontrol ping >/dev/null 2>&1 || exit 1\n',
     mend: mendState(paths.slurmState, join(paths.slurmLogs, 'slurmctld', 'current'), join(run.state, 'mended')),
   });
   service('slurmd', {
-    run: `exec 2>&1\ns6-svwait -U -t 60000 ../slurmctld || exit 1\n${notePid('slurmd')}${onceReady} slurmd -D -N ${q(node.nodeName)}`,
+    run: `exec 2>&1\n${waitFor('slurmctld', 60_000)}\n${notePid('slurmd')}${onceReady} slurmd -D -N ${q(node.nodeName)}`,
     check: slurmdCheck(
       node.nodeName,
       slurmdPort,
@@ -156,6 +156,12 @@ fi
 case "$count" in 1) sleep 0.2 ;; 2) sleep 0.5 ;; 3) sleep 1 ;; 4) sleep 2 ;; *) sleep 4 ;; esac
 exit 0
 `;
+}
+
+/** s6-svscan starts all supervisors at once: until the other one's is there (s6-svok), s6-svwait would not wait but fail. */
+function waitFor(name: string, milliseconds: number): string {
+  return `n=0; until s6-svok ../${name} || [ $n -ge 100 ]; do n=$((n + 1)); sleep 0.05; done
+s6-svwait -U -t ${milliseconds} ../${name} || exit 1`;
 }
 
 function script(path: string, body: string): void {

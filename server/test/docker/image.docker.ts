@@ -200,5 +200,5 @@ test('it runs with the rights of a rented container, started by an on-start scri
 test('without a token a random one is printed once, with a line to paste', async () => {
   const bare = await startContainer(engine, container('bare'), [tag]);
   await ready(bare);
-  assert.match(await bare.logs(), /curl .*Bearer \S{16,}/);
+  await until('the line to paste', 10, async () => /curl .*Bearer \S{16,}/.test(await bare.logs()));
 });
