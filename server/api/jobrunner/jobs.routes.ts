@@ -63,7 +63,7 @@ export function jobRoutes({ jobs, files }: { readonly jobs: Jobs; readonly files
       ],
       async handler({ params, req, res }) {
         jobs.view(params.id);
-        await sendTextFile(req, res, await files.openLog(params.id));
+        await sendTextFile(req, res, await files.openLog(params.id), `job-${params.id}.log`);
       },
     }),
     route({
@@ -77,7 +77,7 @@ export function jobRoutes({ jobs, files }: { readonly jobs: Jobs; readonly files
         const script = await files.openScript(params.id);
         if (script === null)
           throw new AppError('not_found', `job ${params.id} has no script yet: Slurm does not have it`);
-        await sendTextFile(req, res, script);
+        await sendTextFile(req, res, script, `job-${params.id}.sh`);
       },
     }),
     route({
