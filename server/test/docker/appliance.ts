@@ -113,10 +113,16 @@ export async function ready(appliance: Appliance, seconds = 40): Promise<number>
   return (performance.now() - started) / 1000;
 }
 
-export function ended(appliance: Appliance, id: number, status: string, seconds = 60): Promise<Job> {
-  return until(`job ${id} is ${status}`, seconds, async () => {
-    const job = await appliance.job(id);
-    if (job.done) assert.equal(job.status, status, `job ${id}: ${JSON.stringify(job)}`);
-    return job.done && job;
-  });
+export async function ended(appliance: Appliance, id: number, status: string, seconds = 60): Promise<Job> {
+  let last: Job | null = null;
+  try {
+    return await until(`job ${id} is ${status}`, seconds, async () => {
+      last = await appliance.job(id);
+      if (last.done) assert.equal(last.status, status);
+      return last.done && last;
+    });
+  } catch (error) {
+    console.log(`--- job ${id}: ${JSON.stringify(last)}\n--- ${appliance.name}\n${await appliance.logs()}`);
+    throw error;
+  }
 }

@@ -1,5 +1,5 @@
 import { existsSync } from 'node:fs';
-import { mkdtemp, rm } from 'node:fs/promises';
+import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { networkInterfaces } from 'node:os';
 import { join } from 'node:path';
 import { execa, type Options } from 'execa';
@@ -47,6 +47,11 @@ function client(host: string | null): Pick<Engine, 'docker' | 'tried'> {
   };
 }
 
+async function mountsBelow(folder: string): Promise<readonly string[]> {
+  const lines = (await readFile('/proc/self/mounts', 'utf8')).split('\n');
+  return lines.map((line) => line.split(' ')[1] ?? '').filter((place) => place.startsWith(`${folder}/`));
+}
+
 export async function startEngine(): Promise<Engine> {
   await install('dockerd', 'docker.io');
   const present = client(null);
@@ -85,6 +90,8 @@ export async function startEngine(): Promise<Engine> {
   const stop = async () => {
     daemon.kill('SIGTERM');
     await daemon;
+    // dockerd leaves the host's network namespace mounted in there.
+    for (const place of await mountsBelow(folder)) await execa('umount', ['--lazy', place], { reject: false });
     if (!hadBridge) await execa('ip', ['link', 'delete', 'docker0'], { reject: false });
     await rm(folder, { recursive: true, force: true });
   };
