@@ -1,6 +1,16 @@
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
-import { cpSync, existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  copyFileSync,
+  cpSync,
+  existsSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -56,11 +66,16 @@ describe('a start that cannot be', { timeout: 120_000 }, () => {
   });
 
   test('refuses to run as anybody but root', () => {
+    // The checkout itself may lie where others cannot go.
+    const folder = mkdtempSync(join(tmpdir(), 'jr-user-'));
+    chmodSync(folder, 0o755);
+    copyFileSync(join(checkout, 'entrypoint.sh'), join(folder, 'entrypoint.sh'));
     const { status, stderr } = spawnSync(
       'setpriv',
-      ['--reuid=65534', '--regid=65534', '--clear-groups', join(checkout, 'entrypoint.sh')],
+      ['--reuid=65534', '--regid=65534', '--clear-groups', join(folder, 'entrypoint.sh')],
       { encoding: 'utf8' },
     );
+    rmSync(folder, { recursive: true });
     assert.equal(status, 1);
     assert.match(stderr, /^jobrunner: must be run as root.*\n$/);
   });
