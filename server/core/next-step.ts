@@ -85,10 +85,16 @@ function isOfEarlierLife(state: Live, generation: string): boolean {
 
 /** Slurm says CANCELLED both when somebody wished it and when the appliance was stopped under a running job. */
 function explain(outcome: Outcome, { wished, stopped }: { wished: boolean; stopped: boolean }): Outcome {
+  if (wished && endedByWish(outcome)) return { ...outcome, status: 'CANCELLED', reason: 'cancelled on request' };
   if (outcome.status !== 'CANCELLED') return outcome;
-  if (wished) return { ...outcome, reason: 'cancelled on request' };
   if (stopped) return { ...outcome, status: 'NODE_FAIL', reason: 'the appliance was stopped while the job ran' };
   return outcome;
+}
+
+/** Also where Slurm had forgotten the job, and nobody but its script could tell how it ended. */
+function endedByWish({ status, exitCode, signal }: Outcome): boolean {
+  if (status === 'FAILED') return [137, 143].includes(exitCode ?? 0) || [9, 15].includes(signal ?? 0);
+  return status === 'CANCELLED' || status === 'NODE_FAIL' || status === 'LOST';
 }
 
 function neverStarted(now: number): JobState {
