@@ -7,13 +7,14 @@ import { StartError } from './fault.ts';
 import {
   allProcesses,
   end,
+  folderIdentity,
   isAlive,
   type ProcessId,
   readPidFile,
   readProcess,
   signal,
   waitForEnd,
-  workingDirectory,
+  workingFolder,
 } from './processes.ts';
 
 /**
@@ -69,8 +70,9 @@ export async function claim(root: string, entrypointPid: number): Promise<void> 
  */
 export async function endLeftovers(root: string): Promise<void> {
   const { services, state } = runPaths(root);
+  const folders = foldersOf(services);
   const supervisors = allProcesses().filter(
-    ({ pid, comm }) => /^s6-/.test(comm) && isBelow(workingDirectory(pid), services),
+    ({ pid, comm }) => /^s6-/.test(comm) && folders.has(workingFolder(pid) ?? ''),
   );
   for (const each of supervisors) signal(each, 'SIGKILL');
   await waitForEnd(supervisors, 2000);
@@ -87,8 +89,10 @@ export async function endLeftovers(root: string): Promise<void> {
   for (const folder of [services, state]) rmSync(folder, { recursive: true, force: true });
 }
 
-function isBelow(path: string | null, folder: string): boolean {
-  return path !== null && (path === folder || path.startsWith(`${folder}/`));
+/** The folders that s6's programs work in: the scan folder, the services, and their loggers. */
+function foldersOf(services: string): ReadonlySet<string> {
+  const inner = filesIn(services).flatMap((name) => [join(services, name), join(services, name, 'log')]);
+  return new Set([services, ...inner].map(folderIdentity).filter((each) => each !== null));
 }
 
 function filesIn(folder: string): string[] {

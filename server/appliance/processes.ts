@@ -1,4 +1,4 @@
-import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
+import { readdirSync, readFileSync, statSync } from 'node:fs';
 
 /** A process as /proc shows it. A pid alone names nobody (pids are given out again); pid and start together do. */
 export interface ProcessId {
@@ -56,10 +56,19 @@ export function allProcesses(): ProcessInfo[] {
   });
 }
 
-/** Where the process works; null when we may not know. */
-export function workingDirectory(pid: number): string | null {
+/**
+ * Where the process works, as the folder's identity; null when we may not know. Its name would not do: in a container of this host the same
+ * name means another folder.
+ */
+export function workingFolder(pid: number): string | null {
+  return folderIdentity(`/proc/${pid}/cwd`);
+}
+
+/** Device and inode of a folder; null when there is none. */
+export function folderIdentity(path: string): string | null {
   try {
-    return readlinkSync(`/proc/${pid}/cwd`);
+    const { dev, ino } = statSync(path, { bigint: true });
+    return `${dev}:${ino}`;
   } catch {
     return null;
   }

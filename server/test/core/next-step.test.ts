@@ -97,3 +97,14 @@ test("the status is Slurm's word, and SUBMITTED before Slurm has the job", () =>
   const words = [PENDING, SUBMITTING, QUEUED, RUNNING, COLLECTING, FINISHED].map(statusOf);
   assert.deepEqual(words, ['SUBMITTED', 'SUBMITTED', 'PENDING', 'RUNNING', 'COMPLETING', 'COMPLETED']);
 });
+
+test('a job that was to be cancelled is CANCELLED, also when only its script could tell how it ended', () => {
+  const byItself: Outcome = { status: 'FAILED', exitCode: 7, signal: null, reason: 'exit code 7' };
+  const byTerm: Outcome = { status: 'FAILED', exitCode: 143, signal: null, reason: 'exit code 143' };
+  const statuses = [byItself, byTerm, outcome('NODE_FAIL'), outcome('LOST'), outcome('COMPLETED')].map((each) => {
+    const job: TrackedJob = { id: 1, cancelRequestedAt: now - 5, state: RUNNING };
+    const { state } = nextStep(job, { kind: 'ended', ...ended, outcome: each }, moment);
+    return state.phase === 'collecting' ? state.outcome.status : state.phase;
+  });
+  assert.deepEqual(statuses, ['FAILED', 'CANCELLED', 'CANCELLED', 'CANCELLED', 'COMPLETED']);
+});
