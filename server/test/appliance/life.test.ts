@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { execFileSync, spawn } from 'node:child_process';
-import { existsSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { chmodSync, copyFileSync, existsSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { isAlive, readProcess } from '../../appliance/processes.ts';
@@ -220,6 +220,24 @@ describe('an appliance whose life was cut short', { timeout: 120_000 }, () => {
       assert.ok(isAlive(info));
     } finally {
       bystander.kill('SIGKILL');
+      await next.stop();
+    }
+  });
+
+  test('never touches an appliance in a container where a root has the same name', async () => {
+    const program = join(`${appliance.root}.dev`, 's6-supervise');
+    copyFileSync('/bin/sleep', program);
+    chmodSync(program, 0o755);
+    const script =
+      'mount -t tmpfs none "$1" && mkdir -p "$1/run/service/munged" && cd "$1/run/service/munged" && exec "$2" 600';
+    const container = spawn('unshare', ['-m', 'sh', '-c', script, 'sh', appliance.root, program], { stdio: 'ignore' });
+    await waitUntil('it is there', 5000, () => readProcess(container.pid ?? 0)?.comm === 's6-supervise');
+    const next = await startAppliance({ root: appliance.root });
+    try {
+      assert.equal(readProcess(container.pid ?? 0)?.comm, 's6-supervise');
+      assert.doesNotMatch(next.output(), /left behind/);
+    } finally {
+      container.kill('SIGKILL');
       await next.stop();
     }
   });
