@@ -1,4 +1,5 @@
 import { execFileSync } from 'node:child_process';
+import { randomInt } from 'node:crypto';
 import { chmodSync, chownSync, copyFileSync, mkdirSync, mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -97,11 +98,7 @@ function makeCases(work: string): readonly Case[] {
   execFileSync('tar', ['-cf', join(work, 'big.tar'), '-C', big, 'data.bin']);
   rmSync(big, { recursive: true });
   const small = join(work, 'small');
-  for (let i = 0; i < 20_000; i++) {
-    const folder = join(small, String(i % 200));
-    if (i < 200) mkdirSync(folder, { recursive: true });
-    writeFileSync(join(folder, `${i}.txt`), `line ${i}\n`.repeat(200));
-  }
+  smallFiles(small, 20_000);
   execFileSync('tar', ['-czf', join(work, 'small.tar.gz'), '-C', small, '.']);
   execFileSync('zip', ['-qr', join(work, 'small.zip'), '.'], { cwd: small });
   const cases: readonly Case[] = [
@@ -125,4 +122,16 @@ function makeCases(work: string): readonly Case[] {
     },
   ];
   return cases.filter(({ archive }) => statSync(archive).size > 0);
+}
+
+/** Files of 1 to 7 KB of words, spread over a tree of folders up to five deep. */
+function smallFiles(top: string, files: number): void {
+  const folders = Array.from({ length: 400 }, (_, i) =>
+    join(top, ...Array.from({ length: randomInt(0, 5) }, (_, depth) => `d${i % (20 + depth)}`), `d${i}`),
+  );
+  for (const folder of folders) mkdirSync(folder, { recursive: true });
+  for (let i = 0; i < files; i++) {
+    const words = Array.from({ length: randomInt(250, 1750) }, () => randomInt(1000).toString(36).padStart(3, 'w'));
+    writeFileSync(join(folders[randomInt(folders.length)] ?? top, `${i}.txt`), words.join(' '));
+  }
 }

@@ -33,8 +33,6 @@ await build({
   banner: {
     js: "import { createRequire as __createRequire } from 'node:module'; const require = __createRequire(import.meta.url);",
   },
-  // unzipper can read from S3 where that package is installed; we never do.
-  external: ['@aws-sdk/client-s3'],
   sourcemap: 'linked',
   legalComments: 'none',
   logLevel: 'warning',

@@ -5,6 +5,7 @@ import { Refusal } from './refusal.ts';
 import { TreeWriter } from './tree-writer.ts';
 import type { ChildAnswer, ChildOrder } from './unpack-order.ts';
 import { unpackTar } from './unpack-tar.ts';
+import { unpackZip } from './unpack-zip.ts';
 
 /**
  * The program that touches hostile bytes. The root parent starts it as a user of its own that owns nothing but the current folder,
@@ -25,8 +26,6 @@ async function main(): Promise<ChildAnswer> {
     default: {
       const tree = new TreeWriter(order);
       if (order.do === 'zip') {
-        // Only now, because the zip library takes as long to load as a small tar to unpack.
-        const { unpackZip } = await import('./unpack-zip.ts');
         await unpackZip(0, fstatSync(0).size, order.maxEntries, tree);
       } else if (!unpackTar(new BlockReader(0), tree)) return { did: 'nothing' };
       return { did: 'unpacked', ...tree.finish() };

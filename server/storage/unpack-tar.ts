@@ -123,6 +123,10 @@ function copyFile(reader: BlockReader, tree: TreeWriter, parts: readonly string[
 /** Size and mode, when the header is sound. Throws a Refusal. */
 function readHeader(block: Buffer): { readonly size: number; readonly mode: number } {
   if (!looksLikeTar(block)) throw new Refusal('the archive is damaged: the checksum of a header is wrong');
+  const plainSize = octalIn(block, 124, 136);
+  const plainMode = octalIn(block, 100, 108);
+  // What every common writer writes; to let `Header` read all the other fields, too, takes as long as to open the file.
+  if (plainSize !== null && plainMode !== null && !hasBinaryNumber(block)) return { size: plainSize, mode: plainMode };
   let header: Header;
   try {
     header = new Header(block, 0);
@@ -131,11 +135,16 @@ function readHeader(block: Buffer): { readonly size: number; readonly mode: numb
   }
   // `Header` reads "12abc" as 12; another reader would not, and two readings of one archive are a way to smuggle.
   const binary = ((block[124] ?? 0) & 0x80) !== 0;
-  const octal = octalIn(block, 124, 136) ?? (isZero(block.subarray(124, 136)) ? 0 : null);
+  const octal = plainSize ?? (isZero(block.subarray(124, 136)) ? 0 : null);
   // It also calls the size of a folder 0 whatever is written there; that is for us to refuse.
   const size = binary && header.type !== 'Directory' ? (header.size ?? -1) : (octal ?? -1);
   if (!Number.isSafeInteger(size) || size < 0) throw new Refusal('the archive is damaged: a header has no valid size');
   return { size, mode: header.mode ?? 0o644 };
+}
+
+/** GNU's way to write a number that is too large for its field, in any of them: user, group, size and time. */
+function hasBinaryNumber(block: Buffer): boolean {
+  return (((block[108] ?? 0) | (block[116] ?? 0) | (block[124] ?? 0) | (block[136] ?? 0)) & 0x80) !== 0;
 }
 
 function nameIn(block: Buffer): Buffer {

@@ -1,15 +1,10 @@
-import { Readable } from 'node:stream';
-import { pipeline } from 'node:stream/promises';
-import { crc32, createInflateRaw, inflateRawSync } from 'node:zlib';
 import { partsOf } from './entry-rules.ts';
 import { FileWindow } from './file-window.ts';
 import { quoted, Refusal } from './refusal.ts';
 import type { TreeWriter } from './tree-writer.ts';
+import { isSmall, lies, readLarge, readSmall } from './zip-content.ts';
 import { openZip, type ZipRecord } from './zip-directory.ts';
 
-/** Up to here an entry is inflated in one call: a stream's set-up costs more than the work. */
-const SMALL_BYTES = 1024 * 1024;
-const CHUNK_BYTES = 1024 * 1024;
 const FILE_TYPE = 0o170000;
 
 /** Unpacks the zip archive behind `fd`, a regular file. Throws a Refusal. */
@@ -20,17 +15,19 @@ export async function unpackZip(fd: number, fileBytes: number, maxEntries: numbe
     throw new Refusal(`the archive has ${directory.entries} entries; at most ${maxEntries} are allowed`);
   }
   const extents: [number, number][] = [];
-  for await (const record of directory.records()) {
+  for (const record of directory.records()) {
     tree.count();
     const content = localContent(file, record);
     if (content + record.compressedSize > directory.offset) throw lies(record, 'its content overlaps the directory');
     extents.push([record.localOffset, content + record.compressedSize]);
-    await unpackEntry(file, record, content, tree);
+    const unfinished = unpackEntry(file, record, content, tree);
+    if (unfinished !== null) await unfinished;
   }
   refuseOverlaps(extents);
 }
 
-async function unpackEntry(file: FileWindow, record: ZipRecord, content: number, tree: TreeWriter): Promise<void> {
+/** Null when the entry is done, as most are: to wait for a promise costs more than a small file. */
+function unpackEntry(file: FileWindow, record: ZipRecord, content: number, tree: TreeWriter): Promise<void> | null {
   const name = record.name;
   if (name.includes(0x5c))
     throw new Refusal(`the path ${quoted(name)} contains a backslash; zip separates folders by "/"`);
@@ -41,19 +38,23 @@ async function unpackEntry(file: FileWindow, record: ZipRecord, content: number,
   if (name.at(-1) === 0x2f || type === 0o040000) {
     if (record.size !== 0) throw new Refusal(`the entry ${quoted(name)} is a folder but has content`);
     tree.folder(parts);
-    return;
+    return null;
   }
   if (type === 0o120000) {
-    if (record.size > 4096) throw new Refusal(`the link ${quoted(name)} has a target that is too long`);
+    if (record.size > 4096 || !isSmall(record))
+      throw new Refusal(`the link ${quoted(name)} has a target that is too long`);
     const target: Buffer[] = [];
-    await inflate(file, record, content, (chunk) => void target.push(Buffer.from(chunk)));
+    readSmall(file, record, content, (chunk) => void target.push(Buffer.from(chunk)));
     tree.symbolicLink(parts, Buffer.concat(target));
-    return;
+    return null;
   }
   if (type !== 0 && type !== 0o100000) throw new Refusal(`the entry ${quoted(name)} is a device, a FIFO or a socket`);
   tree.open(parts, mode, record.size);
-  await inflate(file, record, content, (chunk) => tree.write(chunk));
+  const take = (chunk: Buffer) => tree.write(chunk);
+  if (!isSmall(record)) return readLarge(file, record, content, take).then(() => tree.close());
+  readSmall(file, record, content, take);
   tree.close();
+  return null;
 }
 
 /** Checks the header that stands before the content against the directory's record; returns where the content begins. */
@@ -83,67 +84,6 @@ function localContent(file: FileWindow, record: ZipRecord): number {
   return record.localOffset + 30 + nameBytes + header.readUInt16LE(28);
 }
 
-async function inflate(
-  file: FileWindow,
-  record: ZipRecord,
-  offset: number,
-  take: (chunk: Buffer) => void,
-): Promise<void> {
-  let size = 0;
-  let checksum = 0;
-  const measure = (chunk: Buffer) => {
-    size += chunk.length;
-    if (size > record.size) throw lies(record, `it holds more than the ${record.size} bytes it says`);
-    checksum = crc32(chunk, checksum);
-    if (chunk.length > 0) take(chunk);
-  };
-  let consumed = record.compressedSize;
-  if (record.method === 0) {
-    for (const chunk of chunks(file, offset, record.compressedSize)) measure(chunk);
-  } else if (record.compressedSize <= SMALL_BYTES && record.size <= SMALL_BYTES) {
-    consumed = inflateSmall(file, record, offset, measure);
-  } else {
-    const stream = createInflateRaw({ chunkSize: CHUNK_BYTES });
-    await pipeline(
-      Readable.from(chunks(file, offset, record.compressedSize)),
-      stream,
-      async (source: AsyncIterable<Buffer>) => {
-        for await (const chunk of source) measure(chunk);
-      },
-    ).catch((error: unknown) => {
-      throw damaged(record, error);
-    });
-    consumed = stream.bytesWritten;
-  }
-  if (consumed !== record.compressedSize) throw lies(record, 'there is more data behind its end');
-  if (size !== record.size) throw lies(record, `it holds ${size} bytes and not the ${record.size} it says`);
-  if (checksum !== record.crc32)
-    throw new Refusal(`the entry ${quoted(record.name)} is damaged: its checksum is wrong`);
-}
-
-function inflateSmall(file: FileWindow, record: ZipRecord, offset: number, measure: (chunk: Buffer) => void): number {
-  const packed = file.at(offset, record.compressedSize);
-  let result: { readonly buffer: Buffer; readonly engine: { readonly bytesWritten: number } };
-  try {
-    // With `info` it answers what it consumed, too (https://nodejs.org/docs/latest-v20.x/api/zlib.html#class-options).
-    const room = record.size + 1;
-    result = inflateRawSync(packed, {
-      info: true,
-      maxOutputLength: room,
-      chunkSize: Math.max(64, room),
-    }) as never;
-  } catch (error) {
-    throw damaged(record, error);
-  }
-  measure(result.buffer);
-  return result.engine.bytesWritten;
-}
-
-function* chunks(file: FileWindow, offset: number, bytes: number): Generator<Buffer> {
-  for (let done = 0; done < bytes; done += CHUNK_BYTES)
-    yield file.copy(offset + done, Math.min(CHUNK_BYTES, bytes - done));
-}
-
 /** Two entries that share bytes are how a small archive becomes a huge one (https://www.bamsoftware.com/hacks/zipbomb/). */
 function refuseOverlaps(extents: [number, number][]): void {
   extents.sort((a, b) => a[0] - b[0]);
@@ -151,16 +91,4 @@ function refuseOverlaps(extents: [number, number][]): void {
     if (index > 0 && start < (extents[index - 1]?.[1] ?? 0))
       throw new Refusal('two entries of the zip archive overlap');
   }
-}
-
-function lies(record: ZipRecord, how: string): Refusal {
-  return new Refusal(`the entry ${quoted(record.name)} of the zip archive is not what it says: ${how}`);
-}
-
-function damaged(record: ZipRecord, error: unknown): unknown {
-  const code = (error as NodeJS.ErrnoException).code ?? '';
-  if (code === 'ERR_BUFFER_TOO_LARGE') return lies(record, `it holds more than the ${record.size} bytes it says`);
-  return /^Z_|^ERR_BUFFER/.test(code)
-    ? new Refusal(`the entry ${quoted(record.name)} is damaged: its compressed data is broken`)
-    : error;
 }

@@ -1,9 +1,8 @@
-import { Readable } from 'node:stream';
-import { Open } from 'unzipper';
+import parseExtraField from 'unzipper/lib/parseExtraField.js';
 import type { FileWindow } from './file-window.ts';
 import { Refusal } from './refusal.ts';
 
-/** One record of the central directory, as `unzipper` reads it. */
+/** One record of the central directory. */
 export interface ZipRecord {
   readonly name: Buffer;
   readonly flags: number;
@@ -19,7 +18,7 @@ export interface ZipDirectory {
   readonly entries: number;
   /** Where the central directory begins: all content lies before it. */
   readonly offset: number;
-  records(): AsyncGenerator<ZipRecord>;
+  records(): Generator<ZipRecord>;
 }
 
 const END = 0x06054b50;
@@ -27,8 +26,9 @@ const END64 = 0x06064b50;
 const END64_LOCATOR = 0x07064b50;
 const RECORD = 0x02014b50;
 const RECORD_BYTES = 46;
-/** So many records are handed to `unzipper` at once: it makes objects for all of a directory, and a directory may have a million. */
-const WINDOW_RECORDS = 2_000;
+const WINDOW_BYTES = 1024 * 1024;
+/** What a field holds whose number stands in zip64's extra field. */
+const IN_EXTRA = 0xffffffff;
 
 /**
  * Finds the central directory from the file's end. Strict: the end record is the file's last thing (no trailing data), the directory
@@ -82,75 +82,81 @@ function findEnd(file: FileWindow, fileBytes: number): number {
   throw new Refusal('the zip archive is truncated, or there is more data behind its end');
 }
 
-async function* records(
+/**
+ * Reads one record after the other. Not by `unzipper` as a whole: it makes a dozen promises and three streams for each, which takes longer
+ * than to unpack a small file, and it turns names into text before one can see that they were no UTF-8. Its reading of zip64 is used.
+ */
+function* records(
   file: FileWindow,
   directory: { entries: number; offset: number; bytes: number },
-): AsyncGenerator<ZipRecord> {
+): Generator<ZipRecord> {
   const end = directory.offset + directory.bytes;
-  let at = directory.offset;
-  let left = directory.entries;
-  while (left > 0) {
-    const window = file.copy(at, Math.min(end - at, 1024 * 1024));
-    const { count, bytes } = wholeRecords(window, Math.min(left, WINDOW_RECORDS));
-    if (count === 0) throw new Refusal('the zip archive is damaged: its directory ends in the middle of a record');
-    yield* await parse(window.subarray(0, bytes), count);
-    at += bytes;
-    left -= count;
+  let start = directory.offset;
+  let window: Buffer = Buffer.alloc(0);
+  let at = 0;
+  for (let left = directory.entries; left > 0; left--) {
+    // A record and its three names need less than 256 KiB.
+    if (window.length - at < WINDOW_BYTES / 4 && start + window.length < end) {
+      start += at;
+      at = 0;
+      window = file.copy(start, Math.min(end - start, WINDOW_BYTES));
+    }
+    const record = recordAt(window, at);
+    at += record.bytes;
+    yield record;
   }
-  if (at !== end)
+  if (start + at !== end)
     throw new Refusal('the zip archive is damaged: there is more in its directory than the entries it counts');
 }
 
-function wholeRecords(window: Buffer, atMost: number): { readonly count: number; readonly bytes: number } {
-  let at = 0;
-  let count = 0;
-  while (count < atMost && at + RECORD_BYTES <= window.length) {
-    if (window.readUInt32LE(at) !== RECORD)
-      throw new Refusal('the zip archive is damaged: a record of its directory has no signature');
-    const next =
-      at + RECORD_BYTES + window.readUInt16LE(at + 28) + window.readUInt16LE(at + 30) + window.readUInt16LE(at + 32);
-    if (next > window.length) break;
-    at = next;
-    count += 1;
+function recordAt(window: Buffer, at: number): ZipRecord & { readonly bytes: number } {
+  const cut = () => new Refusal('the zip archive is damaged: its directory ends in the middle of a record');
+  if (at + RECORD_BYTES > window.length) throw cut();
+  if (window.readUInt32LE(at) !== RECORD)
+    throw new Refusal('the zip archive is damaged: a record of its directory has no signature');
+  const name = at + RECORD_BYTES;
+  const extra = name + window.readUInt16LE(at + 28);
+  const comment = extra + window.readUInt16LE(at + 30);
+  const next = comment + window.readUInt16LE(at + 32);
+  if (next > window.length) throw cut();
+  const { compressedSize, size, localOffset } = placeOf(window, at, window.subarray(extra, comment));
+  if (
+    !Number.isSafeInteger(compressedSize) ||
+    !Number.isSafeInteger(size) ||
+    !Number.isSafeInteger(localOffset) ||
+    window.readUInt16LE(at + 34) !== 0
+  ) {
+    throw new Refusal('the zip archive is damaged: an entry has no valid size or place');
   }
-  return { count, bytes: at };
-}
-
-/** Lets `unzipper` read some records: it is given a file that holds only them and an end record. */
-async function parse(bytes: Buffer, count: number): Promise<readonly ZipRecord[]> {
-  const end = Buffer.alloc(22);
-  end.writeUInt32LE(END, 0);
-  end.writeUInt16LE(count, 8);
-  end.writeUInt16LE(count, 10);
-  end.writeUInt32LE(bytes.length, 12);
-  const file = Buffer.concat([bytes, end]);
-  const source = { size: async () => file.length, stream: (offset: number) => Readable.from([file.subarray(offset)]) };
-  // The types know neither the second argument nor that a promise of the size will do.
-  const open = Open.custom as unknown as (source: object, options: object) => ReturnType<typeof Open.custom>;
-  const { files } = await open(source, { tailSize: 22 });
-  return files.map((file) => {
-    const { disk, ...record } = recordOf(file);
-    const numbers = [record.compressedSize, record.size, record.localOffset];
-    if (numbers.some((number) => !Number.isSafeInteger(number)) || disk !== 0) {
-      throw new Refusal('the zip archive is damaged: an entry has no valid size or place');
-    }
-    return record;
-  });
-}
-
-function recordOf(file: Awaited<ReturnType<typeof Open.custom>>['files'][number]) {
-  // The types of `unzipper` leave out some of what it reads; zip64's sizes are null where the field is too short.
-  const raw = file as unknown as Record<string, number | null> & { readonly pathBuffer: Buffer | '' };
   return {
-    name: Buffer.from(raw.pathBuffer),
-    disk: raw.diskNumber ?? -1,
-    flags: raw.flags ?? 0,
-    method: raw.compressionMethod ?? -1,
-    crc32: raw.crc32 ?? 0,
-    compressedSize: raw.compressedSize ?? Number.NaN,
-    size: raw.uncompressedSize ?? Number.NaN,
-    externalAttributes: raw.externalFileAttributes ?? 0,
-    localOffset: raw.offsetToLocalFileHeader ?? Number.NaN,
+    bytes: next - at,
+    name: window.subarray(name, extra),
+    flags: window.readUInt16LE(at + 8),
+    method: window.readUInt16LE(at + 10),
+    crc32: window.readUInt32LE(at + 16),
+    compressedSize,
+    size,
+    externalAttributes: window.readUInt32LE(at + 38),
+    localOffset,
+  };
+}
+
+function placeOf(window: Buffer, at: number, extra: Buffer) {
+  const compressedSize = window.readUInt32LE(at + 20);
+  const size = window.readUInt32LE(at + 24);
+  const localOffset = window.readUInt32LE(at + 42);
+  if (compressedSize !== IN_EXTRA && size !== IN_EXTRA && localOffset !== IN_EXTRA)
+    return { compressedSize, size, localOffset };
+  const fields: Parameters<typeof parseExtraField>[1] = {
+    compressedSize,
+    uncompressedSize: size,
+    offsetToLocalFileHeader: localOffset,
+  };
+  parseExtraField(extra, fields);
+  return {
+    compressedSize: fields.compressedSize ?? Number.NaN,
+    size: fields.uncompressedSize ?? Number.NaN,
+    localOffset: fields.offsetToLocalFileHeader ?? Number.NaN,
   };
 }
 

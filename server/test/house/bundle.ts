@@ -36,8 +36,6 @@ async function make(): Promise<string> {
     banner: {
       js: "import { createRequire as __createRequire } from 'node:module'; const require = __createRequire(import.meta.url);",
     },
-    // unzipper can read from S3 when that package is there; we never do.
-    external: ['@aws-sdk/client-s3'],
     logLevel: 'error',
   });
   copyFileSync(
