@@ -1,9 +1,9 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { z } from 'zod';
+import { nodeFacts } from '../core/node.ts';
 import { pathsIn } from '../storage/paths.ts';
 
-const gpu = z.object({ index: z.int(), file: z.string(), uuid: z.string().nullable(), name: z.string().nullable() });
 const user = z.object({ uid: z.int(), gid: z.int() });
 
 /** What prepare found out and decided, for the root parent and for stop: `run/appliance.json`, root's, without secrets. */
@@ -22,14 +22,7 @@ const applianceFacts = z.object({
   tokenIsNew: z.boolean(),
   api: user,
   submit: user.extend({ name: z.string() }),
-  node: z.object({
-    nodeName: z.string(),
-    cpus: z.int(),
-    memoryMiB: z.int(),
-    gpuType: z.string(),
-    maxTimeSeconds: z.int(),
-    gpus: z.array(gpu).readonly(),
-  }),
+  node: nodeFacts,
 });
 export type ApplianceFacts = z.output<typeof applianceFacts>;
 

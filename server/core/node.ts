@@ -1,20 +1,28 @@
-/** The one machine that Slurm schedules, as it was configured at start. */
-export interface NodeFacts {
-  readonly nodeName: string;
-  readonly cpus: number;
-  readonly memoryMiB: number;
-  readonly gpus: readonly GpuFacts[];
-  readonly gpuType: string;
-  readonly maxTimeSeconds: number;
-}
+import { z } from 'zod';
 
-export interface GpuFacts {
-  /** Position in Slurm's gres list, from 0. */
-  readonly index: number;
-  readonly file: string;
-  readonly uuid: string | null;
-  readonly name: string | null;
-}
+export const gpuFacts = z
+  .object({
+    /** Position in Slurm's gres list, from 0. */
+    index: z.int(),
+    file: z.string(),
+    uuid: z.string().nullable(),
+    name: z.string().nullable(),
+  })
+  .readonly();
+export type GpuFacts = z.output<typeof gpuFacts>;
+
+/** The one machine that Slurm schedules, as it was configured at start. */
+export const nodeFacts = z
+  .object({
+    nodeName: z.string(),
+    cpus: z.int(),
+    memoryMiB: z.int(),
+    gpus: z.array(gpuFacts).readonly(),
+    gpuType: z.string(),
+    maxTimeSeconds: z.int(),
+  })
+  .readonly();
+export type NodeFacts = z.output<typeof nodeFacts>;
 
 /** What is known of the running parts without asking anybody: kept current by polls, read by `/health`. */
 export interface ApplianceHealth {

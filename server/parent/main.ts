@@ -132,6 +132,6 @@ function startMessageOf(facts: ApplianceFacts, settings: Settings, token: string
       entries: settings.JR_MAX_ENTRIES,
       minFreeBytes: settings.JR_MIN_FREE_BYTES,
     },
-    node: { ...facts.node, gpus: [...facts.node.gpus] },
+    node: facts.node,
   };
 }

@@ -1,6 +1,7 @@
 import { z } from 'zod';
 import { ARCHIVE_KINDS } from '../core/dataset.ts';
 import { ERROR_CODES } from '../core/errors.ts';
+import { nodeFacts } from '../core/node.ts';
 
 /**
  * What the API (no rights) may ask of the root parent, and nothing else. No request carries a path, a program or an argument: only
@@ -96,16 +97,7 @@ export const startMessage = z.object({
     entries: z.int(),
     minFreeBytes: z.int(),
   }),
-  node: z.object({
-    nodeName: z.string(),
-    cpus: z.int(),
-    memoryMiB: z.int(),
-    gpuType: z.string(),
-    maxTimeSeconds: z.int(),
-    gpus: z.array(
-      z.object({ index: z.int(), file: z.string(), uuid: z.string().nullable(), name: z.string().nullable() }),
-    ),
-  }),
+  node: nodeFacts,
 });
 export type StartMessage = z.output<typeof startMessage>;
 
