@@ -64,7 +64,6 @@ export async function configureSlurm(options: {
   writeFileSync(join(folder, 'slurm.conf'), rendered.slurm);
   writeFileSync(join(folder, 'gres.conf'), rendered.gres);
   writeFileSync(join(folder, 'cgroup.conf'), rendered.cgroup);
-  writeFileSync(join(folder, 'gpus.json'), `${JSON.stringify(node.gpus, null, 1)}\n`);
   await preflight(root, node.nodeName, rendered);
   return { machine, node, ports };
 }
