@@ -11,7 +11,7 @@ import { type QueueRow, readSqueue } from './commands.ts';
 import { type CompletionRecord, createCompletionTail } from './job-completion.ts';
 import { watchNews } from './news.ts';
 import { renderScript } from './script.ts';
-import { type Evidence, judge } from './state.ts';
+import { type Evidence, judge, leftOver } from './state.ts';
 import { isAlive, readWitness, type Witness } from './witness.ts';
 
 export interface SlurmCliOptions {
@@ -36,6 +36,7 @@ export function createSlurmCli({ ask, paths, templates, generation, log, reachab
   const unclaimed = new Set<JobId>();
   const tail = createCompletionTail(paths.jobCompletion);
   let isWanted: (id: JobId) => boolean = () => true;
+  const bornAt = Date.now();
 
   function keep(record: CompletionRecord): void {
     if (!isWanted(record.jobId)) return;
@@ -124,7 +125,11 @@ export function createSlurmCli({ ask, paths, templates, generation, log, reachab
         if (known.has(id) || isWanted(id)) continue;
         removeSurplus(
           id,
-          rows.filter((row) => row.state === 'PENDING').map((row) => row.slurmId),
+          leftOver(rows, bornAt, () => {
+            const { claim } = readWitness(paths, id);
+            // Where it cannot be known it may well live.
+            return typeof claim === 'object' && claim !== null && isAlive(claim) !== false;
+          }),
         );
       }
       return seen;

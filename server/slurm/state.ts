@@ -70,6 +70,17 @@ export function judge(evidence: Evidence): Judgement {
   return dead(evidence, claimed, mine, row, waiting);
 }
 
+/**
+ * Slurm jobs of a job that has ended for us. What waits is a duplicate. What "runs" since before this life, without a process, is a memory:
+ * slurmctld writes its state seconds late, so that after a crash it believes in jobs that had ended, and keeps their CPUs for minutes.
+ */
+export function leftOver(rows: readonly QueueRow[], bornAt: number, isAlive: () => boolean): string[] {
+  // Slurm's times are whole seconds.
+  const remembered = ({ state, startTime }: QueueRow) =>
+    state === 'RUNNING' && startTime !== null && startTime <= bornAt - 1000 && !isAlive();
+  return rows.filter((row) => row.state === 'PENDING' || remembered(row)).map((row) => row.slurmId);
+}
+
 /** Of a job whose number we never heard: not the record of an earlier try. Slurm's times are whole seconds. */
 function isOfThisTry({ submitTime }: CompletionRecord, { submittingSince }: Evidence): boolean {
   return submittingSince !== null && submitTime !== null && submitTime >= submittingSince - 1000;

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { QueueRow } from '../../slurm/commands.ts';
 import type { CompletionRecord } from '../../slurm/job-completion.ts';
-import { type Evidence, judge, NOTICE_MS } from '../../slurm/state.ts';
+import { type Evidence, judge, leftOver, NOTICE_MS } from '../../slurm/state.ts';
 import type { Claim } from '../../slurm/witness.ts';
 
 const now = 1_795_191_400_000;
@@ -222,4 +222,23 @@ test('of two Slurm jobs by one name the one that claimed, or the known, or the o
     rows: two,
   });
   assert.deepEqual([other.observation.kind === 'running' && other.observation.externalId, other.surplus], ['9', ['5']]);
+});
+
+test('of a job that has ended, what waits in Slurm goes, and what Slurm remembers as running from before a crash', () => {
+  const bornAt = now;
+  const before = row({ slurmId: '8', state: 'RUNNING', startTime: now - 9000 });
+  const just = row({ slurmId: '9', state: 'RUNNING', startTime: now });
+  assert.deepEqual(
+    leftOver([row(), before, just], bornAt, () => false),
+    ['5', '8'],
+  );
+  assert.deepEqual(
+    leftOver([before], bornAt, () => true),
+    [],
+    'its processes are still ending',
+  );
+  assert.deepEqual(
+    leftOver([row({ state: 'COMPLETED', startTime: now - 9000 })], bornAt, () => false),
+    [],
+  );
 });
