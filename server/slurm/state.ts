@@ -3,7 +3,7 @@ import type { EndStatus, Outcome } from '../core/job.ts';
 import type { QueueRow } from './commands.ts';
 import type { CompletionRecord } from './job-completion.ts';
 import { byNote, type End, outcomeOf } from './outcome.ts';
-import { EXIT_NO_CLAIM } from './script.ts';
+import { EXIT_CLAIMED_BY_ANOTHER, EXIT_NO_CLAIM } from './script.ts';
 import type { Claim, Witness } from './witness.ts';
 
 /** All that is known of one job, from four witnesses that may each be missing, late or of another Slurm job by the same name. */
@@ -60,14 +60,22 @@ export function judge(evidence: Evidence): Judgement {
     if (evidence.rows === null) return unclear('Slurm was not asked');
     return { observation: { kind: 'gone' }, surplus: [] };
   }
-  if (end !== undefined) {
+  if (end !== undefined && !isSecondLaunch(end, witness)) {
     if (evidence.alive === true && evidence.now - (end.endTime ?? evidence.now) < LINGER_MS) {
       return claimed === null ? unclear('its processes are still ending') : running(claimed, mine, waiting);
     }
     return done(ended(claimed, mine, endAt(evidence, end.endTime), outcomeOf(end, witness.ended)), waiting);
   }
   if (claimed !== null && evidence.alive === true) return running(claimed, mine, waiting);
-  return dead(evidence, claimed, mine, row, waiting);
+  return dead(evidence, claimed, mine, end === undefined ? row : undefined, waiting);
+}
+
+/**
+ * A slurmctld that lost the job's start launches it again, by the same number; the second script finds the claim and leaves. Its end
+ * says nothing of the first. (A command may end with that code as well; then the script's own note says so.)
+ */
+function isSecondLaunch({ state, exitCode }: End, { ended }: Witness): boolean {
+  return /^FAILED/.test(state) && exitCode === EXIT_CLAIMED_BY_ANOTHER && ended?.exitCode !== EXIT_CLAIMED_BY_ANOTHER;
 }
 
 /**

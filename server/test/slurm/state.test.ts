@@ -242,3 +242,13 @@ test('of a job that has ended, what waits in Slurm goes, and what Slurm remember
     [],
   );
 });
+
+test('the end of a second launch, which found the claim and left, says nothing of the job', () => {
+  const second = record({ state: 'FAILED', exitCode: 75, endTime: now - 55_000 });
+  const note = (exitCode: number) => ({ claim, ended: { exitCode, at: now - 10_000 } });
+  assert.equal(seen({ witness: claimed, alive: true, records: [second] }).kind, 'running');
+  assert.equal(endOf({ witness: note(0), alive: false, records: [second] }).status, 'COMPLETED');
+  assert.equal(endOf({ witness: claimed, alive: false, records: [second] }).status, 'NODE_FAIL');
+  const own = endOf({ witness: note(75), alive: false, records: [second] });
+  assert.deepEqual([own.status, own.exitCode], ['FAILED', 75], 'its own code, when it says so');
+});
