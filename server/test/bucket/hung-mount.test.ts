@@ -114,7 +114,7 @@ describe('an import from a mount that hangs', () => {
   });
 
   test('ends at the limit when s3fs itself stands still, leaves nothing and holds up nobody', {
-    timeout: 15_000,
+    timeout: 60_000,
   }, async () => {
     await put('standing.txt');
     const s3fs = rig.s3fsPid();
@@ -127,11 +127,11 @@ describe('an import from a mount that hangs', () => {
     } finally {
       process.kill(s3fs, 'SIGCONT');
     }
-    await until('the mount answers again', 15, () => rig.state()?.mounted);
+    await until('the mount answers again', 40, () => rig.state()?.mounted);
   });
 
   test('ends at the limit when the provider stops answering, and its child as soon as the kernel lets go of it', {
-    timeout: 20_000,
+    timeout: 60_000,
   }, async () => {
     await put('waiting.txt');
     s3.process.kill('SIGSTOP');
