@@ -57,7 +57,7 @@ install_packages() {
     guarded=yes
   fi
   export DEBIAN_FRONTEND=noninteractive
-  { apt-get update -qq && apt-get install -y -qq --no-install-recommends "${packages[@]}"; } </dev/null >&2 || status=$?
+  { apt-get update -qq && apt-get install -y -qq -o Dpkg::Use-Pty=0 --no-install-recommends "${packages[@]}"; } </dev/null >&2 || status=$?
   [ "$guarded" = no ] || rm -f "$guard"
   [ "$status" = 0 ] || fail "apt-get could not install ${packages[*]}"
 }
