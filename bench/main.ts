@@ -2,6 +2,7 @@
  * `npm run bench [part …]`: side by side with raw tools in one run, as ratios; printed as a table and saved as JSON in bench/results/.
  * Runs as root on an otherwise idle machine and takes some minutes.
  */
+import { spawnSync } from 'node:child_process';
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { cpus, totalmem } from 'node:os';
 import { join } from 'node:path';
@@ -18,6 +19,13 @@ const wanted = process.argv.slice(2);
 const unknown = wanted.filter((name) => !Object.hasOwn(PARTS, name));
 if (unknown.length > 0) {
   console.error(`no such part: ${unknown.join(', ')} (there are ${Object.keys(PARTS).join(', ')})`);
+  process.exit(2);
+}
+const missing = ['curl', 'tar', 'unzip', 'wrk', 'zip'].filter(
+  (tool) => spawnSync(tool, ['--version']).error !== undefined,
+);
+if (missing.length > 0) {
+  console.error(`bench: these tools are needed to compare with: apt-get install ${missing.join(' ')}`);
   process.exit(2);
 }
 const rows: BenchRow[] = [];
