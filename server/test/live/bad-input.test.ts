@@ -491,9 +491,10 @@ function otherCases(): Case[] {
   ];
 }
 
-test('at least 150 kinds of bad input are refused with a problem that names the field, and no process is started', async () => {
+test('at least 150 kinds of bad input are refused with a problem that names the field, and no process is started', async (context) => {
   const cases = [...jobCases(), ...idCases(), ...otherCases()];
   assert.ok(cases.length >= 150, `only ${cases.length} cases`);
+  context.diagnostic(`${cases.length} cases`);
   const wrong: string[] = [];
   for (const each of cases) {
     const fault = await faultOf(each);
