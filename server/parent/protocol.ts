@@ -4,8 +4,9 @@ import { ERROR_CODES } from '../core/errors.ts';
 import { nodeFacts } from '../core/node.ts';
 
 /**
- * What the API (no rights) may ask of the root parent, and nothing else. No request carries a program or an argument: only numbers, names
- * of a narrow grammar, texts that end in files, and for an import a path that only a child without rights opens. The parent checks every request against these schemas again.
+ * What the API (no rights) may ask of the root parent, and nothing else. No request carries a program or an argument: only numbers,
+ * names of a narrow grammar, texts that end in files, and for an import a path that only a child without rights opens. The parent
+ * checks every request against these schemas again.
  */
 const jobId = z.int().positive();
 /** A folder's name below `staging/`: made by us, 128 random bits. */
