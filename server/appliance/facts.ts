@@ -54,6 +54,9 @@ export function runPaths(root: string) {
   } as const;
 }
 
+/** Exit code of the stop program when another one is at work. */
+export const ALREADY_STOPPING = 3;
+
 /** In the order of their start. */
 export const DAEMONS = ['munged', 'slurmctld', 'slurmd'] as const;
 export type Daemon = (typeof DAEMONS)[number];

@@ -1,4 +1,4 @@
-import { readdirSync, readFileSync, statSync } from 'node:fs';
+import { readdirSync, readFileSync, readlinkSync, statSync } from 'node:fs';
 
 /** A process as /proc shows it. A pid alone names nobody (pids are given out again); pid and start together do. */
 export interface ProcessId {
@@ -71,6 +71,24 @@ export function folderIdentity(path: string): string | null {
     return `${dev}:${ino}`;
   } catch {
     return null;
+  }
+}
+
+/** Whether a path means to the process what it means to us: a container of this host has a mount namespace of its own. */
+export function sharesOurFiles(pid: number): boolean {
+  try {
+    return readlinkSync(`/proc/${pid}/ns/mnt`) === readlinkSync('/proc/self/ns/mnt');
+  } catch {
+    return false;
+  }
+}
+
+/** As it was when the process started, NUL between its entries; empty when we may not know. */
+export function environmentOf(pid: number): string {
+  try {
+    return readFileSync(`/proc/${pid}/environ`, 'latin1');
+  } catch {
+    return '';
   }
 }
 

@@ -3,7 +3,14 @@ import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { quote } from 'shell-quote';
 import { pathsIn } from '../storage/paths.ts';
-import { type ApplianceFacts, daemonEnvironment, runPaths, SYSTEM_PATH, slurmEnvironment } from './facts.ts';
+import {
+  ALREADY_STOPPING,
+  type ApplianceFacts,
+  daemonEnvironment,
+  runPaths,
+  SYSTEM_PATH,
+  slurmEnvironment,
+} from './facts.ts';
 
 /**
  * The folders that s6-svscan supervises (https://skarnet.org/software/s6/servicedir.html). Every script is a few lines of /bin/sh that
@@ -61,7 +68,9 @@ export function writeServices({ root, app, nodeBinary, node, slurmdPort }: Appli
   });
 
   const scan = join(run.services, '.s6-svscan');
-  const stop = `exec env -i PATH=${SYSTEM_PATH} ${q(nodeBinary)} ${q(join(app, 'stop.mjs'))} ${q(root)}\n`;
+  // The supervisor ends last of all, so that nothing is left when it is gone: not even the program that stopped the rest.
+  const stop = `env -i PATH=${SYSTEM_PATH} ${q(nodeBinary)} ${q(join(app, 'stop.mjs'))} ${q(root)}
+[ $? = ${ALREADY_STOPPING} ] || PATH=${SYSTEM_PATH} exec s6-svscanctl -t ${q(run.services)}\n`;
   for (const name of ['SIGTERM', 'SIGINT', 'SIGQUIT', 'SIGHUP']) script(join(scan, name), stop);
   script(
     join(scan, 'finish'),

@@ -2,12 +2,24 @@ import { closeSync, existsSync, openSync } from 'node:fs';
 import { join } from 'node:path';
 import { execa } from 'execa';
 import { removeCgroups } from '../slurm/detect-cgroup.ts';
-import { readFacts, runPaths, slurmEnvironment } from './facts.ts';
-import { allProcesses, end, isAlive, type ProcessId, readProcess, signal, waitForEnd } from './processes.ts';
+import { pathsIn } from '../storage/paths.ts';
+import { ALREADY_STOPPING, readFacts, runPaths, slurmEnvironment } from './facts.ts';
+import {
+  allProcesses,
+  end,
+  environmentOf,
+  isAlive,
+  type ProcessId,
+  readProcess,
+  sharesOurFiles,
+  signal,
+  waitForEnd,
+} from './processes.ts';
 
 /**
  * The orderly end, run by the supervisor when it is told to stop: the API first, so that nothing new comes in, then the jobs (TERM, a
- * grace, KILL), then the daemons, last the supervisor. Docker gives 10 s in all; every step has its own limit, and none stops the next.
+ * grace, KILL), then the daemons. The script that calls it ends the supervisor after it. Docker gives 10 s in all; every step has its
+ * own limit, and none stops the next.
  */
 const API_MILLISECONDS = 5000;
 const JOB_GRACE_MILLISECONDS = 2500;
@@ -26,10 +38,11 @@ if (mayStop()) {
   await Promise.all([down('api', API_MILLISECONDS), drain()]);
   await endJobs();
   await Promise.all([down('slurmd', DAEMON_MILLISECONDS), down('slurmctld', DAEMON_MILLISECONDS)]);
+  // A step whose job is gone goes on telling a slurmctld that is gone as well.
+  for (const each of ownStepDaemons()) signal(each, 'SIGKILL');
   await Promise.all([down('munged', 1000), down('bucket', BUCKET_MILLISECONDS)]);
   removeCgroups('/sys/fs/cgroup', facts.node.nodeName);
-  await quietly('s6-svscanctl', ['-t', run.services], 2000);
-}
+} else process.exitCode = ALREADY_STOPPING;
 
 /** Once: a second signal changes nothing. */
 function mayStop(): boolean {
@@ -74,6 +87,15 @@ async function jobProcesses(): Promise<ProcessId[]> {
     const found = pid > 1 ? readProcess(pid) : null;
     return found === null ? [] : [found];
   });
+}
+
+/** Every slurmstepd that was started by this appliance's slurmd, and by none of the same path in a container. */
+function ownStepDaemons(): ProcessId[] {
+  const ours = `SLURM_CONF=${pathsIn(root ?? '').slurmConf}`;
+  return allProcesses().filter(
+    ({ pid, comm }) =>
+      comm.startsWith('slurmstepd') && sharesOurFiles(pid) && environmentOf(pid).split('\0').includes(ours),
+  );
 }
 
 /** slurmstepd: the nearest ancestor of that name. */

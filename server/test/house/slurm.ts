@@ -16,8 +16,10 @@ import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { SYSTEM_PATH } from '../../appliance/facts.ts';
+import { signal } from '../../appliance/processes.ts';
 import type { OpsContext } from '../../parent/ops/context.ts';
 import { pathsIn } from '../../storage/paths.ts';
+import { processesOf } from './appliance.ts';
 
 /**
  * A real Slurm of one's own below a temporary JR_ROOT: munged, slurmctld and slurmd on free ports, nothing outside the folder.
@@ -92,6 +94,8 @@ export async function startSlurm({ cpus = 4, gpus = 0 }: HouseSlurmOptions = {})
     async stop() {
       if (running.has('slurmctld') && running.has('slurmd')) await endJobs(environment);
       for (const daemon of ['slurmctld', 'slurmd', 'munged'] as const) await kill(daemon);
+      // slurmstepd outlives its daemons, and its job.
+      await endAll(root);
       rmSync(root, { recursive: true, force: true });
     },
   };
@@ -169,6 +173,14 @@ function raiseFirstJobId(slurmConf: string): void {
   const conf = readFileSync(slurmConf, 'utf8');
   const first = Number(/^FirstJobId=(\d+)$/m.exec(conf)?.[1] ?? -999) + 1000;
   writeFileSync(slurmConf, `${conf.replace(/^FirstJobId=.*\n/m, '')}FirstJobId=${first}\n`);
+}
+
+async function endAll(root: string): Promise<void> {
+  await until('all processes of it to end', () => {
+    const left = processesOf(root);
+    for (const each of left) signal(each, 'SIGKILL');
+    return left.length === 0;
+  });
 }
 
 async function endJobs(env: Readonly<Record<string, string>>): Promise<void> {
